@@ -1,0 +1,1 @@
+//! ARM permission overlays and memory tagging backend of Endo.

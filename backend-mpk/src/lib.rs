@@ -1,0 +1,1 @@
+//! Protection-key isolation backend of Endo.

@@ -1,0 +1,1 @@
+//! Software fault isolation by binary translation backend of Endo.

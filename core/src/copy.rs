@@ -1,0 +1,79 @@
+//! Copies to and from guest memory that survive whatever the guest has mapped, or not mapped, there.
+//!
+//! A guest pointer that passed `host_range` lies in the guest's window, but nothing may be mapped at it, or another
+//! guest thread may unmap it at any moment. [`copy`] moves bytes and reports how many it could not: a fault inside it is
+//! recognised by [`recover`], which the monitor's signal handler calls first.
+
+use crate::HostAddr;
+
+/// Copies `length` bytes and returns how many of them, at the end, were not copied because a page was not accessible.
+///
+/// # Safety
+///
+/// The side that is not guest memory must be valid for `length` bytes. The guest side must lie in a range that
+/// `host_range` returned; it may be unmapped. A handler that calls [`recover`] must be installed for SIGSEGV and SIGBUS.
+pub unsafe fn copy(to: HostAddr, from: HostAddr, length: usize) -> usize {
+    // SAFETY: the caller's promises are those of `raw_copy`.
+    unsafe { arch::raw_copy(to.as_ptr(), from.as_ptr(), length) }
+}
+
+/// If the interrupted instruction is the one of [`copy`] that touches guest memory: moves the context on to the point
+/// where `copy` gives up, and says so. Async-signal-safe.
+pub fn recover(context: &mut libc::ucontext_t) -> bool {
+    arch::recover(context)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod arch {
+    core::arch::global_asm!(
+        // extern "C" fn endo_raw_copy(rdi: to, rsi: from, rdx: length) -> usize
+        // No vector register and no flag but those of the C ABI is touched, so a fast path may call it.
+        ".globl endo_raw_copy",
+        ".type endo_raw_copy, @function",
+        "endo_raw_copy:",
+        ".cfi_startproc",
+        "mov rcx, rdx",
+        "endo_raw_copy_touch:",
+        "rep movsb",
+        "endo_raw_copy_give_up:",
+        "mov rax, rcx",
+        "ret",
+        ".cfi_endproc",
+        ".size endo_raw_copy, . - endo_raw_copy",
+    );
+
+    unsafe extern "C" {
+        #[link_name = "endo_raw_copy"]
+        pub(super) fn raw_copy(to: *mut u8, from: *const u8, length: usize) -> usize;
+        static endo_raw_copy_touch: u8;
+        static endo_raw_copy_give_up: u8;
+    }
+
+    pub(super) fn recover(context: &mut libc::ucontext_t) -> bool {
+        let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+        if *pc != (&raw const endo_raw_copy_touch) as i64 {
+            return false;
+        }
+        *pc = (&raw const endo_raw_copy_give_up) as i64;
+        true
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod arch {
+    //! Without assembly of our own: the kernel copies, and tells how far it came.
+
+    pub(super) unsafe fn raw_copy(to: *mut u8, from: *const u8, length: usize) -> usize {
+        let local = libc::iovec { iov_base: to.cast(), iov_len: length };
+        let remote = libc::iovec { iov_base: from.cast_mut().cast(), iov_len: length };
+        // SAFETY: no precondition.
+        let own_pid = unsafe { libc::getpid() };
+        // SAFETY: both vectors live until the call returns; inaccessible memory is an error, not a fault.
+        let copied = unsafe { libc::process_vm_readv(own_pid, &raw const local, 1, &raw const remote, 1, 0) };
+        length - usize::try_from(copied).unwrap_or(0)
+    }
+
+    pub(super) fn recover(_context: &mut libc::ucontext_t) -> bool {
+        false
+    }
+}

@@ -1,0 +1,3 @@
+//! The null backend.
+/// TODO
+pub struct NullBackend;

@@ -1,0 +1,2 @@
+//! The `endo` command.
+fn main() {}

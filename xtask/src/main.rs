@@ -1,0 +1,2 @@
+//! The developer's commands of Endo.
+fn main() {}
