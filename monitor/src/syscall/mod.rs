@@ -1,5 +1,7 @@
 //! The guest's system calls.
 
+pub mod raw;
+
 use endo_core::{IsolationBackend, SyscallMonitor};
 
 use crate::thread::Thread;

@@ -1,0 +1,69 @@
+//! How much memory the guest may map: `RLIMIT_AS` and `RLIMIT_DATA` as the guest sees them.
+//!
+//! The host's own limits stay as they are: its window is reserved address space, and counts.
+#![deny(unsafe_code)]
+
+use endo_core::GuestRange;
+
+use super::MemoryMap;
+use crate::errno::Errno;
+
+/// A resource limit, in bytes; [`Limit::INFINITY`] is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What is enforced.
+    pub soft: u64,
+    /// What `soft` may be raised to.
+    pub hard: u64,
+}
+
+impl Limit {
+    /// No limit.
+    pub const INFINITY: u64 = libc::RLIM_INFINITY;
+}
+
+/// The limits on a guest's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryLimits {
+    /// `RLIMIT_AS`: never more than the window.
+    pub address_space: Limit,
+    /// `RLIMIT_DATA`.
+    pub data: Limit,
+}
+
+impl MemoryLimits {
+    /// A window's limits: as much address space as it has.
+    pub(super) fn new(window_bytes: u64) -> Self {
+        MemoryLimits {
+            address_space: Limit { soft: window_bytes, hard: window_bytes },
+            data: Limit { soft: Limit::INFINITY, hard: Limit::INFINITY },
+        }
+    }
+}
+
+/// `RLIMIT_STACK` of this process, which the guest shares.
+#[expect(unsafe_code, reason = "one call of getrlimit")]
+pub(super) fn stack_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives until the call returns.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
+    if status == 0 { limit.rlim_cur } else { 8 << 20 }
+}
+
+impl MemoryMap {
+    /// Whether `bytes` more may be mapped (mm/mmap.c, `may_expand_vm`).
+    pub(super) fn check_limits(&self, bytes: u64, is_data: bool) -> Result<(), Errno> {
+        let total: u64 = self.mappings.iter().map(|m| m.range.len()).sum();
+        let data: u64 = self.mappings.iter().filter(|m| m.is_data()).map(|m| m.range.len()).sum();
+        let exceeds = |used: u64, limit: Limit| used.checked_add(bytes).is_none_or(|sum| sum > limit.soft);
+        if exceeds(total, self.limits.address_space) || is_data && exceeds(data, self.limits.data) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    /// Bytes mapped in `range`, which a mapping made over it does not add.
+    pub(super) fn mapped_bytes(&self, range: GuestRange) -> u64 {
+        self.mappings.parts(range).iter().map(|part| part.range.len()).sum()
+    }
+}

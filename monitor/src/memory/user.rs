@@ -1,0 +1,226 @@
+//! Typed access to guest memory.
+//!
+//! A guest pointer is an allegation: [`UserMemory`] asks the backend where the range lies, if it does, and copies with
+//! [`endo_core::copy`], which survives whatever the guest has mapped there. Nothing of the guest's is ever borrowed.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+
+use endo_core::{DomainId, GuestAddr, GuestRange, HostAddr, HostRange, IsolationBackend, PAGE_SIZE, copy};
+
+use crate::errno::Errno;
+use crate::thread::Thread;
+
+/// Longest path that the kernel takes, with its final zero (include/uapi/linux/limits.h).
+pub const PATH_MAX: usize = 4096;
+
+/// Plain data of the kernel's interface: every bit pattern is a value.
+///
+/// # Safety
+///
+/// The type is `Copy`, holds no reference, and any bytes of its size make a valid value of it. If it has padding, it is only
+/// ever written from values that were zeroed or read from bytes.
+pub unsafe trait Pod: Copy + 'static {}
+
+macro_rules! pod {
+    ($($ty:ty)*) => {
+        $(
+            // SAFETY: integers, or C structures of integers and raw pointers: any bytes are a value.
+            unsafe impl Pod for $ty {}
+        )*
+    };
+}
+
+pod! {
+    u8 i8 u16 i16 u32 i32 u64 i64 u128 usize isize
+    libc::iovec libc::timespec libc::timeval libc::itimerval libc::itimerspec libc::rlimit64 libc::rlimit libc::pollfd
+    libc::msghdr libc::mmsghdr libc::epoll_event libc::sigaction libc::stack_t libc::siginfo_t libc::stat libc::utsname
+    libc::sysinfo libc::timezone libc::termios libc::winsize libc::cmsghdr libc::flock libc::rusage libc::statfs
+    libc::sched_param libc::tms libc::clone_args libc::sigevent libc::fd_set
+}
+
+// SAFETY: an array of plain data is plain data.
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
+
+/// A guest's buffer, as an iovec names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserSlice {
+    /// First byte.
+    pub start: GuestAddr,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// The memory of one domain, reached by allegation.
+#[derive(Debug)]
+pub struct UserMemory<'a, B> {
+    backend: &'a B,
+    domain: DomainId,
+}
+
+impl<B> Clone for UserMemory<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for UserMemory<'_, B> {}
+
+impl<'p, B: IsolationBackend, M> Thread<'p, B, M> {
+    /// The guest memory that this thread's pointers mean.
+    pub fn user(&self) -> UserMemory<'p, B> {
+        UserMemory::new(&self.process.backend, DomainId::MAIN)
+    }
+}
+
+impl<'a, B: IsolationBackend> UserMemory<'a, B> {
+    /// The memory of `domain`.
+    pub fn new(backend: &'a B, domain: DomainId) -> Self {
+        UserMemory { backend, domain }
+    }
+
+    /// Where the host finds `length` bytes at `start`: EFAULT unless all of them lie in the window. Nothing need be
+    /// mapped there. An empty range lies anywhere.
+    pub fn locate(&self, start: GuestAddr, length: u64) -> Result<HostRange, Errno> {
+        if length == 0 {
+            return Ok(HostRange { start: HostAddr(0), length: 0 });
+        }
+        let range = GuestRange::new(start, length).ok_or(Errno::EFAULT)?;
+        self.backend.host_range(self.domain, range).ok_or(Errno::EFAULT)
+    }
+
+    /// As [`locate`](Self::locate), for bytes that the kernel or the monitor is about to store into.
+    pub fn locate_for_write(&self, start: GuestAddr, length: u64) -> Result<HostRange, Errno> {
+        let host = self.locate(start, length)?;
+        if length != 0 {
+            let range = GuestRange::new(start, length).ok_or(Errno::EFAULT)?;
+            self.backend.before_write(self.domain, range);
+        }
+        Ok(host)
+    }
+
+    /// Fills `into` from `start`.
+    pub fn read_into(&self, start: GuestAddr, into: &mut [u8]) -> Result<(), Errno> {
+        match self.read_some(start, into)? {
+            0 => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// `length` bytes from `start`. The caller has bounded `length`.
+    pub fn read_bytes(&self, start: GuestAddr, length: usize) -> Result<Vec<u8>, Errno> {
+        self.locate(start, length as u64)?;
+        let mut bytes = vec![0; length];
+        self.read_into(start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Stores `bytes` at `start`. On EFAULT some of them may have been stored.
+    pub fn write_bytes(&self, start: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
+        let host = self.locate_for_write(start, bytes.len() as u64)?;
+        let from = HostAddr(bytes.as_ptr() as usize);
+        // SAFETY: `bytes` is ours and valid; `host` comes from `host_range`; the monitor's handler calls `recover`.
+        match unsafe { copy::copy(host.start, from, bytes.len()) } {
+            0 => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// The value at `start`.
+    pub fn read<T: Pod>(&self, start: GuestAddr) -> Result<T, Errno> {
+        let mut value = MaybeUninit::<T>::zeroed();
+        let host = self.locate(start, size_of::<T>() as u64)?;
+        let to = HostAddr(value.as_mut_ptr() as usize);
+        // SAFETY: `value` is ours and has the size; `host` comes from `host_range`; the monitor's handler calls
+        // `recover`.
+        let missing = unsafe { copy::copy(to, host.start, size_of::<T>()) };
+        if missing != 0 {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: any bytes are a `Pod` value.
+        Ok(unsafe { value.assume_init() })
+    }
+
+    /// The value at `start`, or `None` for the null pointer.
+    pub fn read_optional<T: Pod>(&self, start: GuestAddr) -> Result<Option<T>, Errno> {
+        if start.0 == 0 { Ok(None) } else { self.read(start).map(Some) }
+    }
+
+    /// Stores `value` at `start`.
+    pub fn write<T: Pod>(&self, start: GuestAddr, value: &T) -> Result<(), Errno> {
+        self.write_bytes(start, bytes_of(value))
+    }
+
+    /// `count` values from `start`. The caller has bounded `count`.
+    pub fn read_array<T: Pod>(&self, start: GuestAddr, count: usize) -> Result<Vec<T>, Errno> {
+        let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
+        let host = self.locate(start, bytes as u64)?;
+        let mut values = Vec::<T>::with_capacity(count);
+        let to = HostAddr(values.as_mut_ptr() as usize);
+        // SAFETY: the vector has the capacity; `host` comes from `host_range`; the monitor's handler calls `recover`.
+        let missing = unsafe { copy::copy(to, host.start, bytes) };
+        if missing != 0 {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: `count` values have been filled, and any bytes are a `Pod` value.
+        unsafe { values.set_len(count) };
+        Ok(values)
+    }
+
+    /// The zero-terminated string at `start`: ENAMETOOLONG if there is no zero in the first `max` bytes.
+    pub fn read_cstr(&self, start: GuestAddr, max: usize) -> Result<CString, Errno> {
+        let mut string = Vec::new();
+        let mut at = start;
+        while string.len() < max {
+            let to_page_end = (PAGE_SIZE - at.0 % PAGE_SIZE) as usize;
+            let wanted = to_page_end.min(max - string.len()).min(256);
+            let old_length = string.len();
+            string.resize(old_length + wanted, 0);
+            let missing = self.read_some(at, &mut string[old_length..])?;
+            string.truncate(old_length + wanted - missing);
+            if let Some(end) = string[old_length..].iter().position(|&byte| byte == 0) {
+                string.truncate(old_length + end);
+                return CString::new(string).map_err(|_| Errno::EFAULT);
+            }
+            if missing != 0 {
+                return Err(Errno::EFAULT);
+            }
+            at = at.checked_add(wanted as u64).ok_or(Errno::EFAULT)?;
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    /// A path argument.
+    pub fn read_path(&self, start: GuestAddr) -> Result<CString, Errno> {
+        self.read_cstr(start, PATH_MAX)
+    }
+
+    /// The buffers of an iovec array: EINVAL for more than 1024 (`UIO_MAXIOV`) or a negative length.
+    pub fn read_iovecs(&self, start: GuestAddr, count: u64) -> Result<Vec<UserSlice>, Errno> {
+        if count > libc::UIO_MAXIOV as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let vectors: Vec<[u64; 2]> = self.read_array(start, count as usize)?;
+        let slices = vectors.into_iter().map(|[start, length]| UserSlice { start: GuestAddr(start), length });
+        let slices: Vec<_> = slices.collect();
+        if slices.iter().any(|slice| i64::try_from(slice.length).is_err()) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(slices)
+    }
+
+    /// Reads what can be read, and says how many bytes at the end cannot.
+    fn read_some(&self, start: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
+        let host = self.locate(start, into.len() as u64)?;
+        let to = HostAddr(into.as_mut_ptr() as usize);
+        // SAFETY: `into` is ours and valid; `host` comes from `host_range`; the monitor's handler calls `recover`.
+        Ok(unsafe { copy::copy(to, host.start, into.len()) })
+    }
+}
+
+/// The bytes of a value. Those of padding are whatever they were: see [`Pod`].
+fn bytes_of<T: Pod>(value: &T) -> &[u8] {
+    // SAFETY: the value is alive for the borrow and has this size; `Pod` promises that its padding holds initialised
+    // bytes.
+    unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}
