@@ -1,2 +1,59 @@
-//! The developer's commands of Endo.
-fn main() {}
+//! The developer's commands: `cargo xtask ci` is what the integration server runs, the others are its parts and helpers.
+//!
+//! One module a command. [`tree`] lists the files of the checkout, [`source`] tells Rust code from comments and
+//! strings.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bless;
+mod ci;
+mod deny;
+mod packages;
+mod source;
+mod tidy;
+mod tree;
+
+/// The developer's commands of Endo.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check and test, as the integration server does.
+    Ci(ci::Arguments),
+    /// Check the rules of the house that the compiler does not know.
+    Tidy(tidy::Arguments),
+    /// Rewrite generated documents and expected outputs from what the code does now.
+    Bless(bless::Arguments),
+    /// Check licences, bans and sources of the dependencies.
+    Deny,
+    /// Install the Debian packages that the tests run or need.
+    Packages,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
+            eprintln!("error: {}", reasons.join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ci(arguments) => ci::run(&arguments),
+        Command::Tidy(arguments) => tidy::run(&arguments),
+        Command::Bless(arguments) => bless::run(&arguments),
+        Command::Deny => deny::run(),
+        Command::Packages => packages::run(),
+    }
+}
