@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::signal_stack::SignalHandler;
 use crate::{Fault, GuestAddr, GuestRange, HostRange, Properties, ThreadState, Unavailable};
 
 /// A protection domain. The monitor is none: it owns all that no domain has.
@@ -262,6 +263,14 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
 
     /// Runs the thread until it needs the monitor. Only on the host thread that created it, and not reentrantly.
     fn run(&self, thread: &mut Self::Thread) -> Exit;
+
+    /// What the monitor gives to `sigaction` so that `handler` runs: with `SA_SIGINFO | SA_ONSTACK` and every signal in
+    /// `sa_mask`, on threads that have a [`SignalStack`](crate::SignalStack). A backend under which the guest's thread
+    /// pointer is live while it runs returns a stub that first brings the host's back, and keeps `handler` to call it;
+    /// one handler serves all signals of the process. Others return `handler` itself.
+    fn signal_entry(handler: SignalHandler) -> SignalHandler {
+        handler
+    }
 
     /// Decides what a host signal that arrived on this thread means, and prepares what follows. `synchronous` tells a
     /// fault of the interrupted instruction from a signal that something else sent. Async-signal-safe.

@@ -1,6 +1,25 @@
 //! What can go wrong at a guest instruction, in guest terms.
 
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
 use crate::GuestAddr;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::fault_from_signal;
+
+/// `si_code` of a SIGSYS that Syscall User Dispatch raised.
+pub const SYS_USER_DISPATCH: i32 = 2;
+
+/// Whether the interrupted instruction itself raised this signal, rather than a sender or a timer: what
+/// [`IsolationBackend::on_signal`](crate::IsolationBackend::on_signal) takes as `synchronous`. Async-signal-safe.
+pub fn is_synchronous(info: &libc::siginfo_t) -> bool {
+    match info.si_signo {
+        // No other process can send a positive code (rt_sigqueueinfo(2)); the monitor sends none to itself.
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP => info.si_code > 0,
+        libc::SIGSYS => info.si_code == SYS_USER_DISPATCH,
+        _ => false,
+    }
+}
 
 /// A fault that a guest instruction raised. The thread's registers are those *before* that instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

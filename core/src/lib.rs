@@ -14,6 +14,7 @@ pub mod copy;
 pub mod fault;
 pub mod null;
 pub mod probe;
+pub mod signal_stack;
 pub mod syscall;
 
 pub use addr::{GuestAddr, GuestRange, HostAddr, HostRange, PAGE_SIZE};
@@ -25,4 +26,5 @@ pub use backend::{
 pub use fault::{Fault, FaultKind};
 pub use null::NullBackend;
 pub use probe::{Against, Confinement, Properties, Unavailable};
+pub use signal_stack::{SignalHandler, SignalStack};
 pub use syscall::{SyscallMonitor, SyscallNumber, SyscallRequest, Verdict};

@@ -51,6 +51,16 @@ impl Registers {
     }
 }
 
+/// The calling host thread's own thread pointer: TPIDR_EL0.
+pub fn host_thread_pointer() -> u64 {
+    let pointer: u64;
+    // SAFETY: reads a register that user code may read. Inputs none, no clobbers; memory, flags and stack untouched.
+    unsafe {
+        core::arch::asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, preserves_flags, nomem));
+    }
+    pointer
+}
+
 /// The FPSIMD state of a guest thread: v0 to v31, FPSR and FPCR.
 #[derive(Clone, Debug)]
 #[repr(C, align(16))]

@@ -5,9 +5,9 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{ENTRY_STACK_ALIGNMENT, Registers, VectorState};
+pub use aarch64::{ENTRY_STACK_ALIGNMENT, Registers, VectorState, host_thread_pointer};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{ENTRY_STACK_ALIGNMENT, Flags, Gpr, Registers, VectorState};
+pub use x86_64::{ENTRY_STACK_ALIGNMENT, Flags, Gpr, Registers, VectorState, host_thread_pointer};
 
 /// All of a guest thread that a context switch must keep.
 #[derive(Clone, Debug, Default)]

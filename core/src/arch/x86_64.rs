@@ -122,6 +122,17 @@ impl Registers {
     }
 }
 
+/// The calling host thread's own thread pointer. The first word of the thread control block that FS points to is its own
+/// address (ELF Handling For Thread-Local Storage, 3.4.6), so no FSGSBASE is needed to read it.
+pub fn host_thread_pointer() -> u64 {
+    let pointer: u64;
+    // SAFETY: reads one word that the ABI guarantees. Inputs none, no clobbers; flags and stack are untouched.
+    unsafe {
+        core::arch::asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly, pure));
+    }
+    pointer
+}
+
 /// The XSAVE area of a guest thread in the *standard* (not compacted) format, the format of signal frames
 /// (SDM volume 1, 13.4). Its length is what CPUID leaf 0xD says for the enabled components.
 #[derive(Clone)]

@@ -1,0 +1,291 @@
+//! Signal frames: the one that enters the guest, and the one by which it left.
+//!
+//! Layouts follow arch/x86/include/uapi/asm/sigcontext.h and uapi/asm/ucontext.h of Linux.
+
+use core::arch::x86_64::{__cpuid_count, _xgetbv};
+
+use crate::arch::{Flags, Gpr};
+use crate::{Registers, ThreadState, VectorState};
+
+/// What `rt_sigreturn` reads, from the word below the stack pointer on.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct SignalFrame {
+    return_address: u64,
+    flags: u64,
+    link: u64,
+    alternate_stack: AlternateStack,
+    machine: MachineContext,
+    /// The signals that are blocked while the guest runs.
+    pub(super) signal_mask: u64,
+}
+
+#[derive(Debug)]
+#[repr(C)]
+struct AlternateStack {
+    start: u64,
+    mode: i32,
+    size: u64,
+}
+
+#[derive(Debug, Default)]
+#[repr(C)]
+struct MachineContext {
+    gpr: [u64; 16],
+    pc: u64,
+    flags: u64,
+    cs: u16,
+    gs: u16,
+    fs: u16,
+    ss: u16,
+    error: u64,
+    trap: u64,
+    old_mask: u64,
+    fault_address: u64,
+    vector_state: u64,
+    reserved: [u64; 8],
+}
+
+/// The frame holds an extended state behind the FXSAVE area.
+const UC_FP_XSTATE: u64 = 1;
+/// The frame's SS is to be used.
+const UC_SIGCONTEXT_SS: u64 = 2;
+const UC_STRICT_RESTORE_SS: u64 = 4;
+/// Neither SS_ONSTACK, SS_DISABLE nor 0: the kernel finds the mode bad, ignores that, and leaves the alternate stack
+/// as it is (`restore_altstack`: "squash all but EFAULT").
+const KEEP_ALTERNATE_STACK: i32 = 4;
+/// Segment selectors of 64-bit user code and of its data (asm/segment.h).
+const USER_CS: u16 = 0x33;
+const USER_SS: u16 = 0x2b;
+
+/// The general registers in the order of a signal frame, and of `gregs` in libc.
+const FRAME_ORDER: [Gpr; 16] = [
+    Gpr::R8,
+    Gpr::R9,
+    Gpr::R10,
+    Gpr::R11,
+    Gpr::R12,
+    Gpr::R13,
+    Gpr::R14,
+    Gpr::R15,
+    Gpr::Rdi,
+    Gpr::Rsi,
+    Gpr::Rbp,
+    Gpr::Rbx,
+    Gpr::Rdx,
+    Gpr::Rax,
+    Gpr::Rcx,
+    Gpr::Rsp,
+];
+
+impl SignalFrame {
+    pub(super) const fn new() -> Self {
+        SignalFrame {
+            return_address: 0,
+            flags: UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+            link: 0,
+            alternate_stack: AlternateStack { start: 0, mode: KEEP_ALTERNATE_STACK, size: 0 },
+            machine: MachineContext {
+                gpr: [0; 16],
+                pc: 0,
+                flags: Flags::FIXED,
+                cs: USER_CS,
+                gs: 0,
+                fs: 0,
+                ss: USER_SS,
+                error: 0,
+                trap: 0,
+                old_mask: 0,
+                fault_address: 0,
+                vector_state: 0,
+                reserved: [0; 8],
+            },
+            signal_mask: 0,
+        }
+    }
+
+    /// Makes `rt_sigreturn` load this state.
+    pub(super) fn set(&mut self, state: &ThreadState, vector: &mut VectorFrame) {
+        for (slot, register) in self.machine.gpr.iter_mut().zip(FRAME_ORDER) {
+            *slot = state.registers.get(register);
+        }
+        self.machine.pc = state.registers.pc;
+        self.machine.flags = state.registers.flags.sanitised().0;
+        self.machine.vector_state = vector.set(&state.vector) as u64;
+    }
+}
+
+/// An XSAVE area in a signal frame's dress.
+#[derive(Debug)]
+pub(super) struct VectorFrame {
+    area: VectorStateBuffer,
+    /// The components (bits of XCR0) that this process's frames hold.
+    components: u64,
+    /// Bytes of the area that the components need.
+    length: usize,
+}
+
+/// The area and, behind it, the kernel's second magic word.
+type VectorStateBuffer = Vec<Line>;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// `struct _fpx_sw_bytes`, the kernel's own words in the FXSAVE area.
+mod software {
+    /// Where it lies and ends.
+    pub(super) const BYTES: core::ops::Range<usize> = 464..512;
+    pub(super) const MAGIC1: usize = 464;
+    pub(super) const EXTENDED_SIZE: usize = 468;
+    pub(super) const COMPONENTS: usize = 472;
+    pub(super) const XSTATE_SIZE: usize = 480;
+    pub(super) const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+    pub(super) const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+}
+
+/// Parts of an XSAVE area (SDM volume 1, 13.4).
+mod xsave {
+    pub(super) const MXCSR: usize = 24;
+    pub(super) const MXCSR_DEFAULT: u32 = 0x1f80;
+    /// MXCSR bits that every processor with SSE2 has.
+    pub(super) const MXCSR_BITS: u32 = 0xffff;
+    pub(super) const XSTATE_BV: usize = 512;
+    /// The header's bytes after XSTATE_BV: zero in the standard format.
+    pub(super) const RESERVED: core::ops::Range<usize> = 520..576;
+    /// The component that holds the rights of protection keys: no part of a guest's state.
+    pub(super) const PKRU: u64 = 1 << 9;
+}
+
+impl VectorFrame {
+    /// A frame for the components that this process may use.
+    pub(super) fn new() -> Self {
+        let components = permitted_components() & !xsave::PKRU;
+        let lines = VectorState::area_length().div_ceil(64) + 1;
+        VectorFrame { area: vec![Line([0; 64]); lines], components, length: area_length(components) }
+    }
+
+    /// Copies a guest's state in, corrects what XRSTOR would refuse, and returns where the area lies.
+    fn set(&mut self, state: &VectorState) -> *mut u8 {
+        let (components, length) = (self.components, self.length);
+        let area = self.area.as_flattened_bytes_mut();
+        area[..length].copy_from_slice(&state.bytes()[..length]);
+        put(area, software::MAGIC1, software::FP_XSTATE_MAGIC1.to_le_bytes());
+        put(area, software::EXTENDED_SIZE, (length as u32 + 4).to_le_bytes());
+        put(area, software::COMPONENTS, components.to_le_bytes());
+        put(area, software::XSTATE_SIZE, (length as u32).to_le_bytes());
+        put(area, length, software::FP_XSTATE_MAGIC2.to_le_bytes());
+        let mxcsr = u32::from_le_bytes(get(area, xsave::MXCSR)) & xsave::MXCSR_BITS;
+        put(area, xsave::MXCSR, mxcsr.to_le_bytes());
+        let present = u64::from_le_bytes(get(area, xsave::XSTATE_BV)) & components;
+        put(area, xsave::XSTATE_BV, present.to_le_bytes());
+        area[xsave::RESERVED].fill(0);
+        area.as_mut_ptr()
+    }
+
+    /// Takes the guest's vector state out of the kernel's frame and leaves the fresh state of a program in its place,
+    /// so that the host is resumed with that. Async-signal-safe.
+    ///
+    /// # Safety
+    ///
+    /// `area` is the floating-point state of a signal frame that the kernel made for this thread.
+    unsafe fn take(&mut self, area: *mut u8, state: &mut VectorState) {
+        // SAFETY: a frame's area holds at least the FXSAVE region, the kernel's words included.
+        let fxsave = unsafe { core::slice::from_raw_parts(area, software::BYTES.end) };
+        let target = state.bytes_mut();
+        if u32::from_le_bytes(get(fxsave, software::MAGIC1)) != software::FP_XSTATE_MAGIC1 {
+            // No XSAVE on this machine: the probe refuses it.
+            return;
+        }
+        let length = u32::from_le_bytes(get(fxsave, software::XSTATE_SIZE)) as usize;
+        if length <= target.len() {
+            // A process may have been granted further components since (arch_prctl ARCH_REQ_XCOMP_PERM).
+            self.components = u64::from_le_bytes(get(fxsave, software::COMPONENTS)) & !xsave::PKRU;
+            self.length = length;
+        }
+        let length = length.min(target.len());
+        // SAFETY: the kernel's words say that the area is at least that long, and it is this handler's to change.
+        let source = unsafe { core::slice::from_raw_parts_mut(area, length) };
+        target[..length].copy_from_slice(source);
+        target[software::BYTES].fill(0);
+        let present = u64::from_le_bytes(get(source, xsave::XSTATE_BV));
+        put(target, xsave::XSTATE_BV, (present & !xsave::PKRU).to_le_bytes());
+        put(source, xsave::XSTATE_BV, (present & xsave::PKRU).to_le_bytes());
+        put(source, xsave::MXCSR, xsave::MXCSR_DEFAULT.to_le_bytes());
+    }
+}
+
+/// Moves the interrupted guest's state out of the kernel's frame. Async-signal-safe.
+///
+/// # Safety
+///
+/// `context` is a handler's third argument, and the interrupted code was the guest's.
+pub(super) unsafe fn take_state(
+    context: &libc::ucontext_t,
+    registers: &mut Registers,
+    vector: &mut VectorState,
+    frame: &mut VectorFrame,
+) {
+    let machine = &context.uc_mcontext;
+    for (slot, register) in machine.gregs.iter().zip(FRAME_ORDER) {
+        registers.set(register, *slot as u64);
+    }
+    registers.pc = machine.gregs[libc::REG_RIP as usize] as u64;
+    registers.flags = Flags(machine.gregs[libc::REG_EFL as usize] as u64 & !RESUME_FLAG);
+    // SAFETY: the kernel's frame, by the caller's promise.
+    unsafe { frame.take(machine.fpregs.cast(), vector) };
+}
+
+/// The processor sets it in the flags that it saves at a fault; no instruction reads it.
+const RESUME_FLAG: u64 = 1 << 16;
+
+/// The components that signal frames of this process hold: those that XCR0 has, without those that a process must ask
+/// for (AMX) and this one has not.
+fn permitted_components() -> u64 {
+    const ARCH_GET_XCOMP_PERM: libc::c_int = 0x1022;
+    let mut permitted = u64::MAX;
+    // SAFETY: writes one word. Kernels before 5.16 refuse, and have no such components.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &raw mut permitted) };
+    // SAFETY: the probe saw OSXSAVE.
+    permitted & unsafe { enabled_components() }
+}
+
+/// # Safety
+///
+/// CPUID must report OSXSAVE.
+#[target_feature(enable = "xsave")]
+unsafe fn enabled_components() -> u64 {
+    // SAFETY: register 0 exists wherever OSXSAVE is set.
+    unsafe { _xgetbv(0) }
+}
+
+/// Bytes of a standard-format area with these components: CPUID(0xD, i) tells each one's size and place.
+fn area_length(components: u64) -> usize {
+    const LEGACY_AND_HEADER: usize = 576;
+    let end = |component: u32| {
+        let leaf = __cpuid_count(0xd, component);
+        (leaf.eax + leaf.ebx) as usize
+    };
+    (2..63).filter(|&bit| components >> bit & 1 != 0).map(end).fold(LEGACY_AND_HEADER, usize::max)
+}
+
+fn get<const N: usize>(area: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&area[at..at + N]);
+    bytes
+}
+
+fn put<const N: usize>(area: &mut [u8], at: usize, bytes: [u8; N]) {
+    area[at..at + N].copy_from_slice(&bytes);
+}
+
+trait FlattenedBytes {
+    fn as_flattened_bytes_mut(&mut self) -> &mut [u8];
+}
+
+impl FlattenedBytes for Vec<Line> {
+    fn as_flattened_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `Line` is `repr(C)` bytes without padding.
+        unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.len() * 64) }
+    }
+}

@@ -1,0 +1,165 @@
+//! Alternate signal stacks that tell a signal handler whose thread it runs on.
+//!
+//! Where guest code runs natively, a host signal handler starts with the *guest's* thread pointer, so that nothing that
+//! uses thread-local storage may run before the host's own is back. The one register that the kernel itself has set by
+//! then is the stack pointer. So a [`SignalStack`] is as large as it is aligned, and the lowest word of that block holds
+//! the host's thread pointer:
+//!
+//! ```text
+//! base                 base + 1 page        base + 2 pages                         base + SIZE
+//! | thread pointer ... | not accessible ... | stack, growing down <--- frame | .... |
+//! ```
+//!
+//! An entry stub masks the stack pointer by [`SignalStack::SIZE`] and loads the word, without any other register; see
+//! [`IsolationBackend::signal_entry`](crate::IsolationBackend::signal_entry). Backends whose guests run on the host's
+//! thread pointer need no stub; their handlers run on the same stacks all the same.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ptr;
+
+use crate::{HostAddr, PAGE_SIZE, arch};
+
+/// A handler as `sigaction` takes it with `SA_SIGINFO`.
+pub type SignalHandler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+/// The alternate signal stack of the host thread that installed it; dropping it takes it away again.
+#[derive(Debug)]
+pub struct SignalStack {
+    base: HostAddr,
+    // The kernel knows a signal stack by thread.
+    not_send: PhantomData<*mut ()>,
+}
+
+/// What lies at a signal stack's base.
+#[repr(C)]
+struct Header {
+    thread_pointer: u64,
+    magic: u64,
+}
+
+impl SignalStack {
+    /// Size and alignment in bytes; lazily backed. AVX-512 and AMX state makes a frame of 14 KiB.
+    pub const SIZE: usize = 256 << 10;
+
+    /// Where the host's thread pointer lies, counted from the base.
+    pub const THREAD_POINTER_OFFSET: usize = core::mem::offset_of!(Header, thread_pointer);
+
+    const MAGIC: u64 = u64::from_le_bytes(*b"endosigs");
+    const PAGE: usize = PAGE_SIZE as usize;
+    const STACK_OFFSET: usize = 2 * Self::PAGE;
+
+    /// Gives the calling thread an alternate signal stack.
+    pub fn install() -> io::Result<Self> {
+        let stack = SignalStack { base: Self::reserve()?, not_send: PhantomData };
+        let header = Header { thread_pointer: arch::host_thread_pointer(), magic: Self::MAGIC };
+        // SAFETY: the header's page is mapped and writable, aligned, and not yet anybody else's.
+        unsafe { stack.base.as_ptr::<Header>().write(header) };
+        set_alternate_stack(&libc::stack_t {
+            ss_sp: HostAddr(stack.base.0 + Self::STACK_OFFSET).as_ptr(),
+            ss_flags: 0,
+            ss_size: Self::SIZE - Self::STACK_OFFSET,
+        })?;
+        Ok(stack)
+    }
+
+    /// Whether the calling thread's alternate stack is one of these.
+    pub fn is_installed() -> bool {
+        // SAFETY: all-zero is a valid value of this plain structure.
+        let mut current: libc::stack_t = unsafe { core::mem::zeroed() };
+        // SAFETY: a null new stack changes nothing; `current` is writable.
+        let status = unsafe { libc::sigaltstack(ptr::null(), &raw mut current) };
+        let base = (current.ss_sp as usize).wrapping_sub(Self::STACK_OFFSET);
+        let shape_fits = status == 0
+            && current.ss_flags & libc::SS_DISABLE == 0
+            && current.ss_size == Self::SIZE - Self::STACK_OFFSET
+            && base.is_multiple_of(Self::SIZE);
+        // SAFETY: another owner's stack of exactly this size and alignment could lack a header page below it, but no
+        // other code in this process makes such a stack; one of ours has its header mapped while it is installed.
+        shape_fits && unsafe { HostAddr(base).as_ptr::<Header>().read() }.magic == Self::MAGIC
+    }
+
+    /// Maps an aligned block with its guard page.
+    fn reserve() -> io::Result<HostAddr> {
+        let (rights, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        // SAFETY: a mapping wherever the kernel likes touches nothing that exists.
+        let address = unsafe { libc::mmap(ptr::null_mut(), 2 * Self::SIZE, rights, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = address as usize;
+        let base = start.next_multiple_of(Self::SIZE);
+        unmap(start, base - start);
+        unmap(base + Self::SIZE, start + Self::SIZE - base);
+        // SAFETY: the page was mapped above and nothing uses it.
+        let status =
+            unsafe { libc::mprotect(HostAddr(base + Self::PAGE).as_ptr(), Self::PAGE, libc::PROT_NONE) };
+        if status != 0 {
+            let error = io::Error::last_os_error();
+            unmap(base, Self::SIZE);
+            return Err(error);
+        }
+        Ok(HostAddr(base))
+    }
+}
+
+impl Drop for SignalStack {
+    fn drop(&mut self) {
+        let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        // Refused only from a handler that runs on this very stack: then it must stay.
+        if set_alternate_stack(&none).is_ok() {
+            unmap(self.base.0, Self::SIZE);
+        }
+    }
+}
+
+fn set_alternate_stack(stack: &libc::stack_t) -> io::Result<()> {
+    // SAFETY: the caller names a stack that it owns, or none.
+    match unsafe { libc::sigaltstack(stack, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Unmaps part of a block that this module mapped and that is not used any more.
+fn unmap(start: usize, length: usize) {
+    if length > 0 {
+        // SAFETY: the range belongs to this module's mapping; failure leaves it mapped, which harms nobody.
+        unsafe { libc::munmap(HostAddr(start).as_ptr(), length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_stack_is_recognised_until_it_is_dropped() {
+        // A thread of its own: libtest's threads may have an alternate stack already.
+        std::thread::spawn(|| {
+            assert!(!SignalStack::is_installed());
+            let stack = SignalStack::install().unwrap();
+            assert!(SignalStack::is_installed());
+            drop(stack);
+            assert!(!SignalStack::is_installed());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn the_base_holds_the_thread_pointer() {
+        std::thread::spawn(|| {
+            let stack = SignalStack::install().unwrap();
+            // SAFETY: the header is mapped while the stack is installed.
+            let word = unsafe { stack.base.as_ptr::<u64>().read() };
+            assert_eq!(word, arch::host_thread_pointer());
+            assert_eq!(stack.base.0 % SignalStack::SIZE, 0);
+        })
+        .join()
+        .unwrap();
+    }
+}
