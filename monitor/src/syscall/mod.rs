@@ -1,6 +1,7 @@
 //! The guest's system calls.
 
 pub mod raw;
+pub mod table;
 
 use endo_core::{IsolationBackend, SyscallMonitor};
 
