@@ -5,6 +5,7 @@
 //! signals). [`loader`] puts a program into [`memory`]. [`backends`] is the only module that knows several backends.
 
 pub mod errno;
+pub mod loader;
 pub mod memory;
 pub mod process;
 pub mod signal;
