@@ -1,1 +1,3 @@
 //! Software fault isolation by binary translation backend of Endo.
+
+pub mod verify;
