@@ -63,6 +63,7 @@ pub(super) const STEPS: &[Step] = &[
             &["cargo", "doc", "--workspace", "--no-deps", "--profile", "ci", "--locked"],
         )
     },
+    step("build", "everything builds", 15, &["cargo", "build", "--workspace", "--profile", "ci", "--locked"]),
     Step {
         has_tests: true,
         ..step(

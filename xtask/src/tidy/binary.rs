@@ -26,16 +26,21 @@ struct Function<'a> {
 /// Checks an executable; also says what was checked.
 pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
     let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-    let functions = functions(&bytes)?;
-    let roots: Vec<u64> = functions
-        .iter()
-        .filter(|(_, function)| PREFIXES.iter().any(|prefix| function.name.starts_with(prefix)))
-        .map(|(&address, _)| address)
-        .collect();
-    ensure!(!roots.is_empty(), "{} has no fast paths (no symbol {})", path.display(), PREFIXES.join("*, "));
-    let mut findings = Vec::new();
+    let (objections, checked) =
+        examine(&functions(&bytes)?).with_context(|| format!("could not check {}", path.display()))?;
+    let name = path.to_string_lossy();
+    let findings = objections.into_iter().map(|objection| Finding::new(&name, 0, objection)).collect();
+    Ok((findings, format!("{checked} functions of the fast paths")))
+}
+
+/// Follows the fast paths through the functions of a program: what is wrong, and how many functions were seen.
+fn examine(functions: &BTreeMap<u64, Function<'_>>) -> anyhow::Result<(Vec<String>, usize)> {
+    let is_root = |function: &Function<'_>| PREFIXES.iter().any(|prefix| function.name.starts_with(prefix));
+    let mut waiting: Vec<u64> =
+        functions.iter().filter(|(_, function)| is_root(function)).map(|(&address, _)| address).collect();
+    ensure!(!waiting.is_empty(), "there are no fast paths (no symbol {}*)", PREFIXES.join("*, "));
+    let mut objections = Vec::new();
     let mut checked = BTreeSet::new();
-    let mut waiting = roots;
     while let Some(address) = waiting.pop() {
         if !checked.insert(address) {
             continue;
@@ -43,8 +48,11 @@ pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
         let function = &functions[&address];
         for instruction in Decoder::with_ip(64, function.code, address, DecoderOptions::NONE) {
             if let Some(why) = objection(&instruction) {
-                let message = format!("{}: {instruction} at {:#x}: {why}", function.name, instruction.ip());
-                findings.push(Finding::new(&path.to_string_lossy(), 0, message));
+                objections.push(format!(
+                    "{}: {instruction} at {:#x}: {why}",
+                    function.name,
+                    instruction.ip()
+                ));
             }
             if let Some(target) = leaves_to(&instruction, address, function) {
                 match functions.range(..=target).next_back() {
@@ -56,7 +64,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
             }
         }
     }
-    Ok((findings, format!("{} functions of the fast paths", checked.len())))
+    Ok((objections, checked.len()))
 }
 
 /// The functions of an x86-64 executable by address.
@@ -160,9 +168,37 @@ mod tests {
         assert!(objection_to(&[0x0f, 0xae, 0x07]).is_some()); // fxsave [rdi]
     }
 
+    fn program<'a>(parts: &[(u64, &'a str, &'a [u8])]) -> BTreeMap<u64, Function<'a>> {
+        parts.iter().map(|&(address, name, code)| (address, Function { name, code })).collect()
+    }
+
+    #[test]
+    fn what_a_fast_path_calls_is_followed() {
+        let call = [0xe8, 0xfb, 0x0f, 0, 0, 0xc3]; // call 0x2000; ret
+        let clean = program(&[(0x1000, "endo_fast_read", &call), (0x2000, "helper", &[0x90, 0xc3])]);
+        assert_eq!(examine(&clean).unwrap(), (vec![], 2));
+        let dirty =
+            program(&[(0x1000, "endo_fast_read", &call), (0x2000, "helper", &[0x0f, 0x28, 0xc1, 0xc3])]);
+        let objections = examine(&dirty).unwrap().0;
+        assert!(objections[0].starts_with("helper: movaps"), "{objections:?}");
+    }
+
+    #[test]
+    fn what_a_fast_path_does_not_call_is_not_looked_at() {
+        let other = program(&[(0x1000, "endo_fast_read", &[0xc3]), (0x2000, "main", &[0x0f, 0x28, 0xc1])]);
+        assert_eq!(examine(&other).unwrap(), (vec![], 1));
+    }
+
+    #[test]
+    fn a_call_to_unknown_code_is_an_error() {
+        let program = program(&[(0x1000, "endo_fast_read", &[0xe8, 0, 0x10, 0, 0])]);
+        assert!(examine(&program).unwrap_err().to_string().contains("no known function"));
+    }
+
     #[test]
     fn an_executable_without_fast_paths_is_an_error() {
         let own = std::env::current_exe().unwrap();
-        assert!(check(&own).unwrap_err().to_string().contains("no fast paths"));
+        let error = check(&own).unwrap_err();
+        assert!(error.root_cause().to_string().contains("no fast paths"), "{error:#}");
     }
 }
