@@ -1,5 +1,5 @@
 //! Who may depend on whom: `core` on nothing here, a backend on `core` alone. Each outside dependency is named once,
-//! in the root manifest, with a reason.
+//! in the root manifest, with a reason; a member that needs another version or other features says why.
 
 use super::Finding;
 use crate::tree::Tree;
@@ -15,11 +15,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let layered = LAYERS.iter().flat_map(|(path, allowed)| check_layer(tree, path, allowed));
     let outside = tree.files.iter().filter(|file| file.path.ends_with("/Cargo.toml")).flat_map(|file| {
-        dependencies(&file.text).filter(|(_, _, value)| !value.contains("workspace = true")).map(
-            |(line, name, _)| {
-                Finding::new(&file.path, line, format!("{name}: name it in the root manifest, with a reason"))
-            },
-        )
+        dependencies(&file.text)
+            .filter(|&(line, _, value)| {
+                !value.contains("workspace = true") && !is_explained(&file.text, line)
+            })
+            .map(|(line, name, _)| {
+                let message = format!("{name}: neither taken from the root manifest nor explained");
+                Finding::new(&file.path, line, message)
+            })
     });
     layered.chain(outside).chain(check_reasons(tree)).collect()
 }
@@ -38,14 +41,18 @@ fn check_reasons(tree: &Tree) -> Vec<Finding> {
     let mut explained = false;
     let mut findings = Vec::new();
     for (line, name, value) in dependencies(text) {
-        let above = line.checked_sub(2).map_or("", |index| lines[index]);
         // A family of crates released together shares the reason above its first member.
-        explained = above.starts_with('#') || (explained && same_family(above, name));
+        explained = is_explained(text, line) || (explained && same_family(lines[line - 2], name));
         if !explained && !value.contains("path = ") {
             findings.push(Finding::new("Cargo.toml", line, format!("{name}: no reason above it")));
         }
     }
     findings
+}
+
+/// Whether the line above says why.
+fn is_explained(text: &str, line: usize) -> bool {
+    line > 1 && text.lines().nth(line - 2).is_some_and(|above| above.starts_with('#'))
 }
 
 fn same_family(line: &str, name: &str) -> bool {
@@ -78,9 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn a_version_outside_the_root_manifest_is_found() {
+    fn a_version_outside_the_root_manifest_needs_a_reason() {
         let tree = Tree::of(&[("a/Cargo.toml", "[dependencies]\nlibc = \"0.2\"\nx.workspace = true\n")]);
         assert_eq!(check(&tree).len(), 1);
+        let tree = Tree::of(&[("a/Cargo.toml", "[dependencies]\n# Older, because.\nlibc = \"0.2\"\n")]);
+        assert_eq!(check(&tree), []);
     }
 
     #[test]
