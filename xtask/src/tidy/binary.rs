@@ -1,204 +1,184 @@
-//! The promise of the fast paths, checked in the executable: neither a fast path of a system call nor the light gate that
-//! leads to it touches a vector, x87 or mask register, because the guest's are still in them.
+//! Whose the vector registers are, checked in the executable.
 //!
-//! The roots are the symbols that begin with one of [`PREFIXES`]; what they call or jump to directly is followed to
-//! the end. An indirect call goes to an entry of the fast-path table, which is a root itself.
+//! Three promises let Endo leave the guest's vector state in the processor while code of its own runs:
+//!
+//! 1. Fast paths of system calls, and the gate that calls them, use no vector, x87 or mask register at all.
+//! 2. No code of the executable touches more than the lower 128 bits of a vector register, which light gates save:
+//!    it has no VEX or EVEX instruction, none of x87 and none of MMX.
+//! 3. What a light gate calls reaches no function of libc that might (its `memcpy` and relatives choose AVX by CPU).
+//!
+//! Direct calls and calls through the global offset table are followed. Calls through a pointer are not: a fast path
+//! is found by its name, and a method behind a pointer falls under promise 2.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use goblin::elf::{Elf, sym};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{
+    CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, OpKind, Register,
+};
 
 use super::Finding;
 
-/// How the fast paths, the gate that calls them, and what they share begin.
-const PREFIXES: [&str; 3] = ["endo_fast_", "endo_sfi_light_", "endo_raw_copy"];
+mod program;
 
-/// A function of the executable.
-#[derive(Debug)]
-struct Function<'a> {
-    name: &'a str,
-    code: &'a [u8],
-}
+use program::{Function, Program, Slot};
+
+/// How the symbols of code begin that uses no vector register (promise 1).
+const WITHOUT_VECTORS: &[&str] =
+    &["endo_fast_", "endo_raw_copy", "endo_sfi_gate_syscall", "endo_sfi_syscall_"];
+/// How those of the light gates begin (promise 3).
+const LIGHT: &[&str] = &["endo_sfi_gate_", "endo_sfi_light_"];
+/// Where a gate leaves for the monitor or the guest: what follows saves or loads all vector state.
+const LEAVING: &[&str] = &["endo_sfi_save_vector", "endo_sfi_tail", "endo_sfi_leave"];
+/// Functions of libc that may use vector registers wider than the gate saves.
+const VECTOR_IMPORTS: &[&str] = &[
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+    "bcmp",
+    "memchr",
+    "memrchr",
+    "rawmemchr",
+    "strlen",
+    "strchr",
+    "strrchr",
+    "strcmp",
+    "strncmp",
+    "strcpy",
+    "realloc",
+    "calloc",
+    "reallocarray",
+];
 
 /// Checks an executable; also says what was checked.
 pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
     let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-    let (objections, checked) =
-        examine(&functions(&bytes)?).with_context(|| format!("could not check {}", path.display()))?;
+    let program = Program::parse(&bytes)?;
+    let mut objections = Vec::new();
+    let strict = reached(&program, |name| begins_with(name, WITHOUT_VECTORS))?;
+    for &address in &strict.functions {
+        object(&program, address, uses_vectors, &mut objections);
+    }
+    objections.extend(strict.imports.iter().map(|import| format!("a fast path calls {import}")));
+    let light = reached(&program, |name| begins_with(name, LIGHT) && !begins_with(name, WITHOUT_VECTORS))?;
+    let wide_imports = light.imports.iter().filter(|import| VECTOR_IMPORTS.contains(&import.as_str()));
+    objections.extend(wide_imports.map(|import| format!("a light gate reaches {import}")));
+    for &address in program.functions.keys() {
+        object(&program, address, uses_upper_halves, &mut objections);
+    }
     let name = path.to_string_lossy();
     let findings = objections.into_iter().map(|objection| Finding::new(&name, 0, objection)).collect();
-    Ok((findings, format!("{checked} functions of the fast paths")))
+    let (strict, light, all) = (strict.functions.len(), light.functions.len(), program.functions.len());
+    Ok((
+        findings,
+        format!("{strict} parts of fast paths, {light} functions behind light gates, {all} in all"),
+    ))
 }
 
-/// Follows the fast paths through the functions of a program: what is wrong, and how many functions were seen.
-fn examine(functions: &BTreeMap<u64, Function<'_>>) -> anyhow::Result<(Vec<String>, usize)> {
-    let is_root = |function: &Function<'_>| PREFIXES.iter().any(|prefix| function.name.starts_with(prefix));
-    let mut waiting: Vec<u64> =
-        functions.iter().filter(|(_, function)| is_root(function)).map(|(&address, _)| address).collect();
-    ensure!(!waiting.is_empty(), "there are no fast paths (no symbol {}*)", PREFIXES.join("*, "));
-    let mut objections = Vec::new();
-    let mut checked = BTreeSet::new();
+fn begins_with(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What some functions lead to.
+#[derive(Debug, Default)]
+struct Reached {
+    functions: BTreeSet<u64>,
+    imports: BTreeSet<String>,
+}
+
+/// Follows the functions whose names are roots.
+fn reached(program: &Program<'_>, is_root: impl Fn(&str) -> bool) -> anyhow::Result<Reached> {
+    let named = program.functions.iter().filter(|(_, function)| is_root(function.name));
+    let mut waiting: Vec<u64> = named.map(|(&address, _)| address).collect();
+    ensure!(!waiting.is_empty(), "the executable has no symbol that the check could begin with");
+    let mut reached = Reached::default();
     while let Some(address) = waiting.pop() {
-        if !checked.insert(address) {
+        if !reached.functions.insert(address) {
             continue;
         }
-        let function = &functions[&address];
+        let function = &program.functions[&address];
         for instruction in Decoder::with_ip(64, function.code, address, DecoderOptions::NONE) {
-            if let Some(why) = objection(&instruction) {
-                objections.push(format!(
-                    "{}: {instruction} at {:#x}: {why}",
-                    function.name,
-                    instruction.ip()
-                ));
-            }
-            if let Some(target) = leaves_to(&instruction, address, function) {
-                match functions.range(..=target).next_back() {
-                    Some((&start, callee)) if target < start + callee.code.len() as u64 => {
-                        waiting.push(start)
-                    }
-                    _ => bail!("{}: {instruction} leads to no known function", function.name),
+            match leads_to(program, &instruction) {
+                Some(Slot::Import(name)) => {
+                    reached.imports.insert(name.to_owned());
                 }
+                Some(Slot::Own(target)) => match program.function_at(target) {
+                    Some((_, callee)) if begins_with(callee.name, LEAVING) => {}
+                    Some((start, _)) => waiting.push(start),
+                    None => bail!("{}: {instruction} leads to no known function", function.name),
+                },
+                None => {}
             }
         }
     }
-    Ok((objections, checked.len()))
+    Ok(reached)
 }
 
-/// The functions of an x86-64 executable by address.
-fn functions(bytes: &[u8]) -> anyhow::Result<BTreeMap<u64, Function<'_>>> {
-    let elf = Elf::parse(bytes).context("not an ELF file")?;
-    let mut functions = BTreeMap::new();
-    for symbol in elf.syms.iter().filter(|symbol| symbol.st_type() == sym::STT_FUNC && symbol.st_size > 0) {
-        let segment =
-            elf.program_headers.iter().find(|header| header.vm_range().contains(&(symbol.st_value as usize)));
-        let offset = segment.map(|header| (symbol.st_value - header.p_vaddr + header.p_offset) as usize);
-        let code = offset.and_then(|offset| bytes.get(offset..offset + symbol.st_size as usize));
-        if let (Some(name), Some(code)) = (elf.strtab.get_at(symbol.st_name), code) {
-            functions.insert(symbol.st_value, Function { name, code });
+/// Where a branch leads, as far as the executable tells.
+fn leads_to<'a>(program: &Program<'a>, instruction: &Instruction) -> Option<Slot<'a>> {
+    match instruction.flow_control() {
+        FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+            (instruction.op0_kind() == OpKind::NearBranch64)
+                .then(|| Slot::Own(instruction.near_branch_target()))
         }
+        FlowControl::IndirectCall | FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => {
+            match program.slots.get(&instruction.ip_rel_memory_address())? {
+                Slot::Import(name) => Some(Slot::Import(name)),
+                Slot::Own(address) => Some(Slot::Own(*address)),
+            }
+        }
+        _ => None,
     }
-    ensure!(!functions.is_empty(), "no symbols");
-    Ok(functions)
 }
 
-/// Where a direct branch out of its function leads.
-fn leaves_to(instruction: &Instruction, start: u64, function: &Function<'_>) -> Option<u64> {
-    let is_branch = matches!(
-        instruction.flow_control(),
-        FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-    );
-    let target = instruction.near_branch_target();
-    let inside = start..start + function.code.len() as u64;
-    (is_branch && instruction.op0_kind() == OpKind::NearBranch64 && !inside.contains(&target))
-        .then_some(target)
+fn object(
+    program: &Program<'_>,
+    address: u64,
+    is_wrong: fn(&Instruction) -> bool,
+    objections: &mut Vec<String>,
+) {
+    let Function { name, code } = &program.functions[&address];
+    let wrong = Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().find(is_wrong);
+    objections.extend(wrong.map(|instruction| format!("{name}: {instruction} at {:#x}", instruction.ip())));
 }
 
-/// Why an instruction may not be in a fast path.
-fn objection(instruction: &Instruction) -> Option<&'static str> {
-    if instruction.is_invalid() {
-        return Some("no instruction");
-    }
+/// Whether an instruction uses vector state in any way.
+fn uses_vectors(instruction: &Instruction) -> bool {
     let mut registers = (0..instruction.op_count())
         .filter(|&operand| instruction.op_kind(operand) == OpKind::Register)
         .map(|operand| instruction.op_register(operand));
-    if registers.any(is_vector) {
-        return Some("uses a vector register");
-    }
-    instruction.cpuid_features().iter().copied().any(is_vector_feature).then_some("uses vector state")
+    registers.any(|register| register.is_vector_register() || is_other_state(register))
+        || instruction.cpuid_features().iter().any(|&feature| is_vector_feature(feature))
+        || uses_upper_halves(instruction)
 }
 
-fn is_vector(register: Register) -> bool {
-    register.is_vector_register()
-        || register.is_mm()
-        || register.is_st()
-        || register.is_k()
-        || register.is_tmm()
+/// Whether an instruction uses state that light gates do not save. Those that save or load all of it are welcome.
+fn uses_upper_halves(instruction: &Instruction) -> bool {
+    let mut operands =
+        (0..instruction.op_count()).filter(|&operand| instruction.op_kind(operand) == OpKind::Register);
+    let is_bit_manipulation = instruction
+        .cpuid_features()
+        .iter()
+        .any(|feature| matches!(feature, CpuidFeature::BMI1 | CpuidFeature::BMI2));
+    (!is_bit_manipulation && !matches!(instruction.encoding(), EncodingKind::Legacy))
+        || operands.any(|operand| is_other_state(instruction.op_register(operand)))
+        || instruction
+            .cpuid_features()
+            .iter()
+            .any(|feature| matches!(feature, CpuidFeature::FPU | CpuidFeature::MMX))
 }
 
-/// Features whose instructions use vector state even where no operand says so (`vzeroupper`, `emms`, `fxsave`).
+fn is_other_state(register: Register) -> bool {
+    register.is_mm() || register.is_st() || register.is_k() || register.is_tmm()
+}
+
+/// Features whose instructions use vector state even where no operand says so.
 fn is_vector_feature(feature: CpuidFeature) -> bool {
     use CpuidFeature as F;
-    matches!(
-        feature,
-        F::FPU
-            | F::FPU287
-            | F::FPU387
-            | F::MMX
-            | F::SSE
-            | F::AVX
-            | F::AVX2
-            | F::AVX512F
-            | F::FXSR
-            | F::XSAVE
-            | F::XSAVEC
-            | F::XSAVEOPT
-    )
+    matches!(feature, F::SSE | F::SSE2 | F::FXSR | F::XSAVE | F::XSAVEC | F::XSAVEOPT | F::XSAVES)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn objection_to(bytes: &[u8]) -> Option<&'static str> {
-        objection(&Decoder::new(64, bytes, DecoderOptions::NONE).decode())
-    }
-
-    #[test]
-    fn general_registers_are_welcome() {
-        assert_eq!(objection_to(&[0x48, 0x89, 0xc8]), None); // mov rax, rcx
-        assert_eq!(objection_to(&[0xf3, 0xa4]), None); // rep movsb
-        assert_eq!(objection_to(&[0x0f, 0x05]), None); // syscall
-    }
-
-    #[test]
-    fn vector_registers_are_not() {
-        assert!(objection_to(&[0x0f, 0x28, 0xc1]).is_some()); // movaps xmm0, xmm1
-        assert!(objection_to(&[0xc5, 0xfe, 0x6f, 0x06]).is_some()); // vmovdqu ymm0, [rsi]
-        assert!(objection_to(&[0xd9, 0xe8]).is_some()); // fld1
-        assert!(objection_to(&[0x66, 0x48, 0x0f, 0x6e, 0xc0]).is_some()); // movq xmm0, rax
-    }
-
-    #[test]
-    fn hidden_uses_of_vector_state_are_not() {
-        assert!(objection_to(&[0xc5, 0xf8, 0x77]).is_some()); // vzeroupper
-        assert!(objection_to(&[0x0f, 0x77]).is_some()); // emms
-        assert!(objection_to(&[0x0f, 0xae, 0x07]).is_some()); // fxsave [rdi]
-    }
-
-    fn program<'a>(parts: &[(u64, &'a str, &'a [u8])]) -> BTreeMap<u64, Function<'a>> {
-        parts.iter().map(|&(address, name, code)| (address, Function { name, code })).collect()
-    }
-
-    #[test]
-    fn what_a_fast_path_calls_is_followed() {
-        let call = [0xe8, 0xfb, 0x0f, 0, 0, 0xc3]; // call 0x2000; ret
-        let clean = program(&[(0x1000, "endo_fast_read", &call), (0x2000, "helper", &[0x90, 0xc3])]);
-        assert_eq!(examine(&clean).unwrap(), (vec![], 2));
-        let dirty =
-            program(&[(0x1000, "endo_fast_read", &call), (0x2000, "helper", &[0x0f, 0x28, 0xc1, 0xc3])]);
-        let objections = examine(&dirty).unwrap().0;
-        assert!(objections[0].starts_with("helper: movaps"), "{objections:?}");
-    }
-
-    #[test]
-    fn what_a_fast_path_does_not_call_is_not_looked_at() {
-        let other = program(&[(0x1000, "endo_fast_read", &[0xc3]), (0x2000, "main", &[0x0f, 0x28, 0xc1])]);
-        assert_eq!(examine(&other).unwrap(), (vec![], 1));
-    }
-
-    #[test]
-    fn a_call_to_unknown_code_is_an_error() {
-        let program = program(&[(0x1000, "endo_fast_read", &[0xe8, 0, 0x10, 0, 0])]);
-        assert!(examine(&program).unwrap_err().to_string().contains("no known function"));
-    }
-
-    #[test]
-    fn an_executable_without_fast_paths_is_an_error() {
-        let own = std::env::current_exe().unwrap();
-        let error = check(&own).unwrap_err();
-        assert!(error.root_cause().to_string().contains("no fast paths"), "{error:#}");
-    }
-}
+mod tests;
