@@ -1,6 +1,6 @@
 //! The auxiliary vector: what the kernel tells a new program about itself and the machine (getauxval(3)).
 
-use super::arch;
+use super::{arch, host};
 
 /// One entry: an `AT_` type and its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,8 +53,7 @@ pub struct HostFacts {
 impl HostFacts {
     /// As the kernel told this process when it was started: no system call.
     pub fn of_this_process() -> Self {
-        // SAFETY: no precondition; an absent entry is 0.
-        let get = |kind| unsafe { libc::getauxval(kind) };
+        let get = host::auxiliary_value;
         HostFacts {
             minimum_signal_stack: get(AT_MINSIGSTKSZ),
             hwcap: get(libc::AT_HWCAP),

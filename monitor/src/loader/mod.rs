@@ -4,18 +4,23 @@
 //! lays out the first stack. Between the two an exec commits itself. [`elf`], [`script`], [`plan`], [`auxv`] and
 //! [`stack`] are pure; the bytes they read come from files that nobody vouches for.
 
+#![deny(unsafe_code)]
+
 mod arch;
 pub mod auxv;
 pub mod elf;
 pub mod error;
+#[expect(unsafe_code, reason = "the one file of the loader that talks to the kernel")]
+mod host;
 mod place;
 pub mod plan;
 mod program;
 pub mod script;
+mod search;
 pub mod stack;
 pub mod vdso;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 
 use endo_core::{
@@ -24,6 +29,7 @@ use endo_core::{
 
 pub use error::LoadError;
 pub use program::{Executable, Program};
+pub use search::find;
 
 use crate::memory::change::Reach;
 use crate::memory::user::UserMemory;
@@ -57,8 +63,8 @@ impl StartState {
 pub fn load<B: IsolationBackend, M: SyscallMonitor>(
     process: &Process<B, M>,
     program: &Program,
-    argv: &[CString],
-    environment: &[CString],
+    argv: &[&CStr],
+    environment: &[&CStr],
 ) -> Result<StartState, LoadError> {
     let mut memory = process.memory.lock().expect("no thread panics with the memory map locked");
     let mut loader = Loader { backend: &process.backend, map: &mut memory, random: Randomness::draw() };
@@ -81,11 +87,11 @@ pub fn load<B: IsolationBackend, M: SyscallMonitor>(
         interpreter: linker.as_ref().map_or(0, |linker| linker.bias),
         entry,
     };
-    let host = HostFacts::of_this_process();
-    let initial = stack::lay_out(stack.end().0, &arguments, &host, &facts, &loader.random.stack());
+    let machine = HostFacts::of_this_process();
+    let initial = stack::lay_out(stack.end().0, &arguments, &machine, &facts, &loader.random.stack());
     loader.store(GuestAddr(initial.pointer), &initial.bytes, "the initial stack")?;
 
-    set_thread_name(&program.exec_name);
+    host::set_thread_name(&program.exec_name);
     *process.image.lock().expect("no thread panics with the image locked") = Image {
         executable: place::path_of(&program.main.file),
         arguments: arguments.arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -154,12 +160,4 @@ impl<B: IsolationBackend> Loader<'_, B> {
         let memory = UserMemory::new(self.backend, endo_core::DomainId::MAIN);
         memory.write_bytes(start, bytes).map_err(|errno| LoadError::Map { what, errno })
     }
-}
-
-/// Names the thread after the program, as the kernel does (`begin_new_exec`).
-fn set_thread_name(exec_name: &CStr) {
-    let name = exec_name.to_bytes_with_nul();
-    let base = name.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    // SAFETY: what is left of the name still ends with its NUL; the kernel reads no more than 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, name[base..].as_ptr()) };
 }

@@ -22,7 +22,8 @@ use endo_core::{GuestAddr, GuestRange, PAGE_SIZE};
 use super::elf::{self, Image};
 use super::error::LoadError;
 use super::plan::{self, Plan};
-use super::stack;
+use super::{host, stack};
+use crate::memory::limits::stack_limit;
 use crate::memory::{Label, MemoryMap, Placement};
 
 /// Lowest place of a program that can be moved.
@@ -42,11 +43,8 @@ const STACK_SHARE: u64 = 16;
 
 /// How big the stack is: `RLIMIT_STACK`, within reason for the window.
 pub(super) fn stack_bytes(window: GuestRange) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 8 << 20, rlim_max: 0 };
-    // SAFETY: `limit` is valid for the call. It does not fail; if it did, the default would stay.
-    unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
     let most = (window.len() / STACK_SHARE).min(256 << 20);
-    limit.rlim_cur.clamp(MIN_STACK, most) & !(PAGE_SIZE - 1)
+    stack_limit().clamp(MIN_STACK, most) & !(PAGE_SIZE - 1)
 }
 
 /// What is random about a program's layout. All zero, but for the random bytes, when the caller's personality asks for
@@ -63,13 +61,8 @@ pub(super) struct Randomness {
 impl Randomness {
     /// Asks the kernel.
     pub(super) fn draw() -> Self {
-        let mut bytes = [0; 48];
-        // SAFETY: the buffer is valid for its length. So few bytes come at once, and without them addresses are merely
-        // predictable.
-        unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-        // SAFETY: no precondition; this argument only asks.
-        let personality = unsafe { libc::personality(0xffff_ffff) };
-        let moves = personality & libc::ADDR_NO_RANDOMIZE == 0;
+        let bytes: [u8; 48] = host::random_bytes();
+        let moves = !host::wants_fixed_addresses();
         let number = |at: usize, below: u64| {
             let raw = u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
             if moves { raw % below } else { 0 }

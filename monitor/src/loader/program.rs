@@ -3,12 +3,13 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use super::elf::{Bytes, ElfError, Image};
 use super::error::{LoadError, TooMuch};
+use super::host;
 use super::script::{self, MAX_DEPTH, ScriptLine};
 use super::stack::Arguments;
 use crate::errno::Errno;
@@ -51,11 +52,11 @@ impl Program {
     /// `stack_limit` bytes. Without any, the kernel adds an empty `argv[0]`.
     pub fn arguments<'a>(
         &'a self,
-        argv: &'a [CString],
-        environment: &'a [CString],
+        argv: &[&'a CStr],
+        environment: &[&'a CStr],
         stack_limit: u64,
     ) -> Result<Arguments<'a>, TooMuch> {
-        let given = argv.iter().map(CString::as_c_str);
+        let given = argv.iter().copied();
         let mut arguments: Vec<&CStr> = match self.script_arguments.len() {
             0 => given.collect(),
             _ => self.script_arguments.iter().map(CString::as_c_str).chain(given.skip(1)).collect(),
@@ -63,7 +64,8 @@ impl Program {
         if arguments.is_empty() {
             arguments.push(c"");
         }
-        let arguments = Arguments { arguments, environment, exec_name: &self.exec_name };
+        let arguments =
+            Arguments { arguments, environment: environment.to_vec(), exec_name: &self.exec_name };
         arguments.check(stack_limit)?;
         Ok(arguments)
     }
@@ -161,16 +163,12 @@ fn read_fully(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> 
 
 fn open(path: &CStr) -> Result<Source, LoadError> {
     // Looked at before it is opened: opening a device or a pipe may do something.
-    let status = std::fs::metadata(OsStr::from_bytes(path.to_bytes())).map_err(open_error)?;
+    let path = OsStr::from_bytes(path.to_bytes());
+    let status = std::fs::metadata(path).map_err(open_error)?;
     check_type(&status.file_type())?;
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-    // SAFETY: the path ends with a NUL and outlives the call.
-    let fd = unsafe { libc::open(path.as_ptr(), flags) };
-    if fd < 0 {
-        return Err(open_error(io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    check(unsafe { File::from_raw_fd(fd) })
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+    check(options.open(path).map_err(open_error)?)
 }
 
 fn open_error(error: io::Error) -> LoadError {
@@ -196,20 +194,10 @@ fn check_type(file_type: &std::fs::FileType) -> Result<(), LoadError> {
 fn check(file: File) -> Result<Source, LoadError> {
     let status = file.metadata().map_err(open_error)?;
     check_type(&status.file_type())?;
-    check_executable(file.as_raw_fd(), status.mode())?;
+    if !host::may_execute(file.as_raw_fd(), status.mode()) {
+        return Err(LoadError::NotExecutable);
+    }
     let mut head = [0; HEAD_LENGTH];
     let head_length = read_fully(&file, 0, &mut head).map_err(ElfError::Read)?;
     Ok(Source { file, length: status.len(), head, head_length })
-}
-
-fn check_executable(fd: RawFd, mode: u32) -> Result<(), LoadError> {
-    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
-    // SAFETY: the path ends with a NUL; the call writes nothing.
-    let denied = unsafe { libc::syscall(libc::SYS_faccessat2, fd, c"".as_ptr(), libc::X_OK, flags) } != 0;
-    match denied.then(Errno::last) {
-        None => Ok(()),
-        // Before Linux 5.8.
-        Some(Errno::ENOSYS) if mode & 0o111 != 0 => Ok(()),
-        Some(_) => Err(LoadError::NotExecutable),
-    }
 }

@@ -15,7 +15,7 @@
 //! sp ───────  argc
 //! ```
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 use super::arch;
 use super::auxv::{self, AuxEntry, HostFacts, ProgramFacts, StackFacts};
@@ -41,7 +41,7 @@ pub struct Arguments<'a> {
     /// `argv`.
     pub arguments: Vec<&'a CStr>,
     /// `environ`.
-    pub environment: &'a [CString],
+    pub environment: Vec<&'a CStr>,
     /// `AT_EXECFN`.
     pub exec_name: &'a CStr,
 }
@@ -50,11 +50,9 @@ impl Arguments<'_> {
     /// Checks the kernel's limits for a stack of at most `stack_limit` bytes (bprm_stack_limits, copy_strings).
     pub fn check(&self, stack_limit: u64) -> Result<(), TooMuch> {
         let room = (stack_limit / 4).clamp(MIN_ARGUMENT_ROOM, MAX_ARGUMENT_ROOM);
-        let environment = self.environment.iter().map(CString::as_c_str);
-        let strings = self.arguments.iter().copied().chain(environment).chain([self.exec_name]);
         let pointers = (self.arguments.len().max(1) + self.environment.len()) as u64 * WORD;
         let mut total = pointers;
-        for string in strings {
+        for string in self.strings() {
             let length = string.count_bytes() as u64 + 1;
             if length > MAX_STRING {
                 return Err(TooMuch::String { length: length - 1, limit: MAX_STRING - 1 });
@@ -64,10 +62,13 @@ impl Arguments<'_> {
         if total > room { Err(TooMuch::Total { length: total, limit: room }) } else { Ok(()) }
     }
 
+    /// All of them, lowest first.
+    fn strings(&self) -> impl Iterator<Item = &CStr> {
+        self.arguments.iter().chain(&self.environment).copied().chain([self.exec_name])
+    }
+
     fn length(&self) -> u64 {
-        let environment = self.environment.iter().map(CString::as_c_str);
-        let strings = self.arguments.iter().copied().chain(environment).chain([self.exec_name]);
-        strings.map(|string| string.count_bytes() as u64 + 1).sum()
+        self.strings().map(|string| string.count_bytes() as u64 + 1).sum()
     }
 }
 
@@ -120,7 +121,7 @@ pub fn lay_out(
         image.put_string(&mut string, argument);
     }
     image.put_word(&mut table, 0);
-    for variable in arguments.environment {
+    for variable in &arguments.environment {
         image.put_word(&mut table, string);
         image.put_string(&mut string, variable);
     }
@@ -161,6 +162,8 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     const TOP: u64 = 0x7fff_f000;
@@ -182,7 +185,7 @@ mod tests {
         stack.auxiliary_vector.iter().find(|entry| entry.kind == kind).unwrap().value
     }
 
-    fn example(jitter: u64, environment: &[CString]) -> InitialStack {
+    fn example(jitter: u64, environment: Vec<&CStr>) -> InitialStack {
         let arguments =
             Arguments { arguments: vec![c"prog", c"-x", c""], environment, exec_name: c"/bin/prog" };
         let random = Randomness { bytes: *b"0123456789abcdef", jitter };
@@ -191,8 +194,8 @@ mod tests {
 
     #[test]
     fn the_tables_follow_one_another_from_the_stack_pointer() {
-        let environment = [c"A=1".to_owned(), c"B=2".to_owned()];
-        let stack = example(100, &environment);
+        let environment = vec![c"A=1", c"B=2"];
+        let stack = example(100, environment);
         assert_eq!(word(&stack, stack.pointer), 3);
         let at = |index: u64| word(&stack, stack.pointer + 8 * index);
         assert_eq!([at(1), at(2), at(3)].map(|a| string(&stack, a)), [c"prog", c"-x", c""]);
@@ -206,8 +209,8 @@ mod tests {
 
     #[test]
     fn strings_lie_below_a_null_word_at_the_top_as_the_kernel_puts_them() {
-        let environment = [c"A=1".to_owned()];
-        let stack = example(0, &environment);
+        let environment = vec![c"A=1"];
+        let stack = example(0, environment);
         assert_eq!(word(&stack, TOP - 8), 0);
         let exec_name = value(&stack, libc::AT_EXECFN);
         assert_eq!(exec_name + 10, TOP - 8);
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_vector_points_at_platform_and_random_bytes() {
-        let stack = example(8191, &[]);
+        let stack = example(8191, vec![]);
         assert_eq!(string(&stack, value(&stack, libc::AT_PLATFORM)), arch::PLATFORM);
         let random = (value(&stack, libc::AT_RANDOM) - stack.pointer) as usize;
         assert_eq!(&stack.bytes[random..random + 16], b"0123456789abcdef");
@@ -228,7 +231,7 @@ mod tests {
     fn a_string_may_have_128_kib_and_no_byte_more() {
         let long = CString::new(vec![b'x'; MAX_STRING as usize - 1]).unwrap();
         let longer = CString::new(vec![b'x'; MAX_STRING as usize]).unwrap();
-        let with = |string| Arguments { arguments: vec![string], environment: &[], exec_name: c"" };
+        let with = |string| Arguments { arguments: vec![string], environment: vec![], exec_name: c"" };
         assert!(with(long.as_c_str()).check(8 << 20).is_ok());
         assert_eq!(
             with(longer.as_c_str()).check(8 << 20),
@@ -257,7 +260,7 @@ mod tests {
             jitter in 0..MAX_JITTER,
         ) {
             let environment: Vec<CString> = strings.into_iter().map(|s| CString::new(s).unwrap()).collect();
-            let stack = example(jitter, &environment);
+            let stack = example(jitter, environment.iter().map(CString::as_c_str).collect());
             proptest::prop_assert_eq!(stack.pointer % 16, 0);
             proptest::prop_assert_eq!(stack.pointer + stack.bytes.len() as u64, TOP);
         }

@@ -43,7 +43,7 @@ impl MemoryLimits {
 
 /// `RLIMIT_STACK` of this process, which the guest shares.
 #[expect(unsafe_code, reason = "one call of getrlimit")]
-pub(super) fn stack_limit() -> u64 {
+pub(crate) fn stack_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns.
     let status = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };

@@ -113,13 +113,25 @@ impl Type {
             Timespec | Timeval | Utimbuf | Rlimit | CachestatRange => 16,
             TimespecPair | TimevalPair | Itimerval | Itimerspec | Tms | Ustat => 32,
             Timex => 208,
-            Stat => if is_x86 { 144 } else { 128 },
+            Stat => {
+                if is_x86 {
+                    144
+                } else {
+                    128
+                }
+            }
             Statx => 256,
             Statfs => 120,
             Rusage => 144,
             Utsname => 390,
             Sysinfo => 112,
-            EpollEvent => if is_x86 { 12 } else { 16 },
+            EpollEvent => {
+                if is_x86 {
+                    12
+                } else {
+                    16
+                }
+            }
             Sembuf => 6,
             MqAttr | Sigevent => 64,
             Siginfo => 128,
@@ -180,8 +192,12 @@ const EOPNOTSUPP: i32 = 95;
 pub const NUMBERS: usize = 470;
 
 macro_rules! number {
-    (-) => { None };
-    ($number:literal) => { Some($number) };
+    (-) => {
+        None
+    };
+    ($number:literal) => {
+        Some($number)
+    };
 }
 
 /// Rows are: x86-64 number, aarch64 number, name, class, argument kinds.

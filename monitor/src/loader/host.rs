@@ -1,0 +1,47 @@
+//! What the loader asks the kernel for, as safe functions.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+use crate::errno::Errno;
+
+/// An entry of this process's own auxiliary vector, 0 if it is absent: no system call.
+pub(super) fn auxiliary_value(kind: u64) -> u64 {
+    // SAFETY: no precondition.
+    unsafe { libc::getauxval(kind) }
+}
+
+/// Random bytes. So few come at once; if the kernel had none, addresses would merely be predictable.
+pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= 256, "more than getrandom gives at once") };
+    let mut bytes = [0; N];
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+    bytes
+}
+
+/// Whether this process's personality asks for addresses that do not change (`setarch -R`).
+pub(super) fn wants_fixed_addresses() -> bool {
+    // SAFETY: no precondition; this argument only asks.
+    let personality = unsafe { libc::personality(0xffff_ffff) };
+    personality & libc::ADDR_NO_RANDOMIZE != 0
+}
+
+/// Whether an open file may be executed: its mode, its file system, and who asks. `mode` answers before Linux 5.8.
+pub(super) fn may_execute(fd: RawFd, mode: u32) -> bool {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: the path ends with a NUL; the call writes nothing.
+    let denied = unsafe { libc::syscall(libc::SYS_faccessat2, fd, c"".as_ptr(), libc::X_OK, flags) } != 0;
+    match denied.then(Errno::last) {
+        None => true,
+        Some(errno) => errno == Errno::ENOSYS && mode & 0o111 != 0,
+    }
+}
+
+/// Names the thread after the program, as the kernel does (`begin_new_exec`).
+pub(super) fn set_thread_name(exec_name: &CStr) {
+    let name = exec_name.to_bytes_with_nul();
+    let base = name.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    // SAFETY: what is left of the name still ends with its NUL; the kernel reads no more than 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name[base..].as_ptr()) };
+}
