@@ -2,9 +2,13 @@
 //!
 //! A guest thread lives in [`thread::Thread`], what its threads share in [`process::Process`]. [`process::run`] is the loop that
 //! runs a thread until it needs something and then hands the matter to [`syscall`] (calls) or [`signal`] (faults and
-//! signals). [`loader`] puts a program into [`memory`]. [`backends`] is the only module that knows several backends.
+//! signals). [`loader`] puts a program into [`memory`], [`launch`] does it for the first one. [`backends`] is the only module that knows several backends.
 
+pub mod backends;
+pub mod cli;
+pub mod die;
 pub mod errno;
+pub mod launch;
 pub mod loader;
 pub mod memory;
 pub mod process;

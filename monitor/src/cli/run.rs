@@ -1,0 +1,147 @@
+//! `endo run`.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use endo_core::syscall::NullMonitor;
+use endo_core::{BackendConfig, VerifyMode};
+
+use super::Failure;
+use crate::backends::{self, BackendChoice};
+use crate::die;
+use crate::launch::Guest;
+use crate::loader;
+use crate::process::Ending;
+
+/// Options of `endo run`.
+#[derive(Debug, clap::Args)]
+pub struct RunOptions {
+    /// What confines the program.
+    #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
+    pub backend: BackendChoice,
+
+    /// Prints every system call and its result, as strace(1) does.
+    #[arg(long)]
+    pub trace: bool,
+
+    /// Prints figures at the end: system calls, and what the backend did.
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Where trace, figures and warnings go; standard error without it.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Most memory for translated code, in bytes, or with K, M or G after the number.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub cache_size: Option<usize>,
+
+    /// How much translated code is verified before it runs.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW_MUCH")]
+    pub verify: VerifyChoice,
+
+    /// Writes /tmp/perf-PID.map, by which perf(1) names translated code.
+    #[arg(long)]
+    pub perf_map: bool,
+
+    /// The program and its arguments. Without a slash it is looked up in PATH. Everything after it is its own; a `--`
+    /// before it is needed only if its name begins with a dash.
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// What `--verify` can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum VerifyChoice {
+    /// Nothing. To measure what verification costs; never for a program that is not trusted.
+    Off,
+    /// One block in 64, and every uncommon one.
+    Sample,
+    /// Everything.
+    #[default]
+    On,
+}
+
+impl From<VerifyChoice> for VerifyMode {
+    fn from(choice: VerifyChoice) -> Self {
+        match choice {
+            VerifyChoice::Off => VerifyMode::Off,
+            VerifyChoice::Sample => VerifyMode::Sample,
+            VerifyChoice::On => VerifyMode::On,
+        }
+    }
+}
+
+/// Runs the program to its end. If a signal ended it, this does not return.
+pub fn execute(options: &RunOptions, environment: &[&CStr]) -> Result<i32, Failure> {
+    let arguments: Vec<CString> = options.program.iter().map(|argument| c_string(argument)).collect();
+    let arguments: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
+    let name = options.program[0].to_string_lossy();
+    let path = variable(environment, b"PATH=");
+    let program = loader::find(arguments[0], path).map_err(|error| Failure::load(&name, &error))?;
+    let config = BackendConfig {
+        cache_bytes: options.cache_size,
+        verify: options.verify.into(),
+        fast_paths: &[],
+        perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
+    };
+    let guest = Guest { program: &program, arguments: &arguments, environment, report_statistics: None };
+    let ending = backends::run(options.backend, config, NullMonitor, &guest);
+    match ending.map_err(|error| Failure::launch(&name, &error))? {
+        Ending::Exited(status) => Ok(status),
+        Ending::Killed(signal) => Ok(die::die_of(signal)),
+    }
+}
+
+/// Arguments come from C strings, so none holds a NUL.
+fn c_string(argument: &OsStr) -> CString {
+    CString::new(argument.to_owned().into_vec()).unwrap_or_default()
+}
+
+/// The value of the variable that begins with `name`, which ends with the equals sign.
+fn variable<'a>(environment: &[&'a CStr], name: &[u8]) -> Option<&'a OsStr> {
+    environment.iter().find_map(|variable| variable.to_bytes().strip_prefix(name)).map(OsStr::from_bytes)
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: usize = digits.parse().map_err(|_| "not a number of bytes like 500000, 64K, 64M or 1G")?;
+    match number.checked_mul(1 << shift) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        Some(_) => Err("it must be more than 0".to_owned()),
+        None => Err("larger than any memory".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        assert_eq!(parse_bytes("123"), Ok(123));
+        assert_eq!(parse_bytes("4K"), Ok(4096));
+        assert_eq!(parse_bytes("2m"), Ok(2 << 20));
+        assert_eq!(parse_bytes("1G"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in ["", "K", "-1", "1T", "1.5M", "0", "99999999999999999999", "18446744073709551615G"] {
+            assert!(parse_bytes(text).is_err(), "{text} is no size");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let environment = [c"PATHS=/a", c"PATH=/b", c"PATH=/c"];
+        assert_eq!(variable(&environment, b"PATH="), Some(OsStr::new("/b")));
+        assert_eq!(variable(&environment, b"HOME="), None);
+    }
+}
