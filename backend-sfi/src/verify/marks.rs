@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::window::LazyArray;
+
 /// A fact about a byte of the cache.
 #[derive(Clone, Copy)]
 #[repr(usize)]
@@ -25,19 +27,18 @@ pub(super) struct Marks {
     start: u64,
     length: usize,
     /// Zeroed memory that the system supplies when it is touched: a large cache costs nothing up front.
-    words: Vec<[u64; MARKS]>,
+    words: LazyArray<[u64; MARKS]>,
 }
 
 impl Marks {
     pub(super) fn new(cache: &Range<u64>) -> Marks {
         let length = usize::try_from(cache.end.saturating_sub(cache.start)).unwrap_or(0);
-        Marks { start: cache.start, length, words: vec![[0; MARKS]; length.div_ceil(BITS)] }
+        let words = LazyArray::new(length.div_ceil(BITS)).expect("address space for the verifier's marks");
+        Marks { start: cache.start, length, words }
     }
 
     pub(super) fn clear(&mut self) {
-        // Fresh zeroed memory, not a pass over what may be 128 MiB of untouched pages.
-        self.words = Vec::new();
-        self.words = vec![[0; MARKS]; self.length.div_ceil(BITS)];
+        self.words.clear();
     }
 
     /// The index of `address`, if it is in the cache.

@@ -1,0 +1,97 @@
+//! The per-thread context: what emitted code and the gates find at constant offsets from the host's thread pointer.
+//!
+//! The block is thread-local storage of the executable (initial-exec, local-exec), so its distance from FS is a link-time
+//! constant: emitted code reaches a slot with one `fs:[disp32]` access, and entering the monitor switches no segment
+//! base. A guest cannot name it: no guest instruction is emitted with an FS segment prefix (see [`crate::verify`]).
+
+use core::arch::global_asm;
+use core::mem::{MaybeUninit, offset_of};
+
+use endo_core::Registers;
+use endo_core::arch::host_thread_pointer;
+
+use crate::gate::Leave;
+use crate::runtime::Outcome;
+
+/// Where dispatch sequences park rcx; every indirect entry reloads it from here.
+pub const SPILL_RCX: usize = 0;
+/// Scratch slots of multi-instruction sequences.
+pub const SPILL_SCRATCH: usize = 1;
+/// How many spill slots there are.
+pub const SPILL_SLOTS: usize = 4;
+
+/// The state of one guest thread between emitted code, the gates and the runtime.
+#[repr(C, align(64))]
+pub struct Context {
+    /// Written and read by emitted code.
+    pub spill: [u64; SPILL_SLOTS],
+    /// Written by emitted code, as an immediate, before it jumps to a gate: an exit's number, or a guest address.
+    pub exit_info: u32,
+    /// Set by the signal handler: leave at the next chance.
+    pub exit_requested: u32,
+    /// Where in the code cache the guest goes on.
+    pub resume: u64,
+    /// The host stack while the guest runs: 16-byte aligned, callee-saved registers above it.
+    pub host_stack: u64,
+    /// AH and AL as LAHF and SETO left them, while a fast path runs.
+    pub fast_flags: u64,
+    /// The guest's registers, complete whenever a gate has been passed.
+    pub registers: Registers,
+    /// Where XSAVE puts the guest's vector state.
+    pub vector: u64,
+    /// Fast paths by call number, and how many there are.
+    pub fast_paths: u64,
+    /// See `fast_paths`.
+    pub fast_path_count: u64,
+    /// The backend that this thread belongs to, while it is in `run`; null otherwise.
+    pub backend: u64,
+    /// What the signal handler saw, when it makes the guest leave. Meaningless otherwise: zeroed memory at first.
+    pub leave: MaybeUninit<Leave>,
+    /// What a light gate that did not go back to the guest leaves for `run`.
+    pub outcome: MaybeUninit<Outcome>,
+    /// MXCSR of the guest, while a light gate runs, and the host's.
+    pub guest_mxcsr: u32,
+    /// See `guest_mxcsr`.
+    pub host_mxcsr: u32,
+    /// xmm0 to xmm15 of the guest, while a light gate runs. Upper halves stay in the registers.
+    pub xmm: [[u64; 2]; 16],
+}
+
+/// Bytes reserved in the thread-local block: a few more than [`Context`] needs, so that the assembly has a literal.
+const RESERVED: usize = 1024;
+const _: () = assert!(size_of::<Context>() <= RESERVED);
+const _: () = assert!(offset_of!(Context, xmm) % 16 == 0);
+
+global_asm!(
+    ".section .tbss.endo_sfi_context, \"awT\", @nobits",
+    ".globl endo_sfi_context",
+    ".hidden endo_sfi_context",
+    ".type endo_sfi_context, @object",
+    ".size endo_sfi_context, {size}",
+    ".p2align 6",
+    "endo_sfi_context:",
+    ".zero {size}",
+    ".text",
+    size = const RESERVED,
+);
+
+/// The distance of the context from the thread pointer, in bytes: negative.
+pub fn displacement() -> i32 {
+    (current() as i64 - host_thread_pointer() as i64) as i32
+}
+
+/// The calling thread's context. All-zero until the thread enters a guest for the first time.
+pub fn current() -> *mut Context {
+    let address: u64;
+    // SAFETY: the first word of the thread control block is its own address (psABI, TLS variant II); the sum is this
+    // thread's copy of a static thread-local variable.
+    unsafe {
+        core::arch::asm!(
+            "mov {0}, qword ptr fs:[0]",
+            "lea {0}, [{0} + endo_sfi_context@tpoff]",
+            out(reg) address,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    address as *mut Context
+}

@@ -1,0 +1,576 @@
+//! The translator's bookkeeping: from a guest address to verified, linked code, and back to nothing when it changes.
+//!
+//! Everything here runs on a monitor stack, between guest instructions, under one lock.
+
+use endo_core::copy::copy;
+use endo_core::{
+    BackendConfig, BackendError, CodeSource, Fault, FaultKind, GuestAddr, GuestRange, HostAddr, Registers,
+    Rights, VerifyMode,
+};
+
+use crate::cache::{self, CodeCache, Gate};
+use crate::context::{self, Context, SPILL_SLOTS};
+use crate::fragments::{Emitted, Index, PAGE};
+use crate::pages::Pages;
+use crate::perf::PerfMap;
+use crate::recover::{self, Standing};
+use crate::statistics::Counters;
+use crate::table::DispatchTable;
+use crate::translate::{Constants, Environment, MAX_EMITTED, MAX_INSTRUCTIONS, MAX_SPAN, Source, Translator};
+use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
+use crate::window;
+
+/// Exit stub: `mov dword ptr fs:[exit_info], imm32; jmp gate`.
+const STUB_BYTES: usize = 17;
+
+/// Everything the backend knows about translated code.
+pub struct Engine {
+    /// The code.
+    pub cache: CodeCache,
+    /// Where indirect branches go.
+    pub table: DispatchTable,
+    /// What was translated.
+    pub index: Index,
+    /// Guest pages.
+    pub pages: Pages,
+    /// Figures.
+    pub counters: Counters,
+    verifier: Verifier,
+    translator: Translator,
+    verify: VerifyMode,
+    source: Vec<u8>,
+    claimed: Vec<u32>,
+    bases: (u64, u64),
+    bases_used: bool,
+    perf: Option<PerfMap>,
+}
+
+struct Lookup<'a> {
+    index: &'a Index,
+    verifier: Option<&'a Verifier>,
+}
+
+impl Environment for Lookup<'_> {
+    fn lookup(&self, guest: u32) -> Option<u64> {
+        let address = self.index.lookup(guest)?;
+        self.verifier.is_none_or(|verifier| verifier.is_boundary(address)).then_some(address)
+    }
+
+    fn is_translated(&self, guest: u32) -> bool {
+        self.index.is_translated(guest)
+    }
+
+    fn next_exit(&self) -> u32 {
+        self.index.next_exit()
+    }
+}
+
+/// How an instruction's code is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    /// To stay, for direct branches.
+    Direct,
+    /// To stay, beginning with an indirect entry.
+    Indirect,
+    /// One instruction, to be run once and not found by others.
+    Once,
+}
+
+impl Engine {
+    /// An engine with an empty cache.
+    pub fn new(config: &BackendConfig) -> Result<Self, BackendError> {
+        let cache = CodeCache::new(config.cache_bytes.unwrap_or(cache::DEFAULT_BYTES))?;
+        let table = DispatchTable::new(cache.gate(Gate::Miss))?;
+        let context = context::displacement();
+        let constants = Constants {
+            link: cache.gate(Gate::Link),
+            special: cache.gate(Gate::Special),
+            syscall: cache.gate(Gate::Syscall),
+            fs_base: 0,
+            gs_base: 0,
+        };
+        let spill = context + core::mem::offset_of!(Context, spill) as i32;
+        let layout = Layout {
+            cache: cache.range(),
+            context: ContextSlots {
+                spill: spill..spill + 8 * SPILL_SLOTS as i32,
+                guest_bases: 0..0,
+                exit_info: context + core::mem::offset_of!(Context, exit_info) as i32,
+            },
+            gates: Gates {
+                link: constants.link,
+                special: constants.special,
+                syscall: constants.syscall,
+                miss: cache.gate(Gate::Miss),
+            },
+            protection_keys: core::arch::x86_64::__cpuid_count(7, 0).ecx & (1 << 4) != 0,
+        };
+        let perf = config
+            .perf_map
+            .as_deref()
+            .map(PerfMap::create)
+            .transpose()
+            .map_err(|source| BackendError::Host { what: "cannot create the perf map", source })?;
+        Ok(Engine {
+            verifier: Verifier::new(layout),
+            translator: Translator::new(context, constants),
+            index: Index::new()?,
+            pages: Pages::default(),
+            counters: Counters::default(),
+            verify: config.verify,
+            source: Vec::with_capacity(MAX_SPAN as usize + 16),
+            claimed: Vec::new(),
+            bases: (0, 0),
+            bases_used: false,
+            perf,
+            cache,
+            table,
+        })
+    }
+
+    /// Tells the engine the guest's segment bases; code that holds others is dropped.
+    pub fn set_bases(&mut self, fs_base: u64, gs_base: u64) {
+        if self.bases == (fs_base, gs_base) {
+            return;
+        }
+        self.bases = (fs_base, gs_base);
+        self.translator.set_bases(fs_base, gs_base);
+        if self.bases_used {
+            self.flush();
+        }
+    }
+
+    /// Where a guest instruction's code is, translating it if need be.
+    pub fn entry(&mut self, guest: u32) -> Result<u64, Fault> {
+        match self.find(guest) {
+            Some(address) => Ok(address),
+            None => self.translate(guest, Manner::Direct),
+        }
+    }
+
+    /// Like [`Engine::entry`], and from now on indirect branches to the address find it.
+    pub fn indirect_entry(&mut self, guest: u32) -> Result<u64, Fault> {
+        if let Some(body) = self.find(guest) {
+            self.add_entry_thunk(guest, body);
+            return Ok(body);
+        }
+        self.translate(guest, Manner::Indirect)
+    }
+
+    /// Code for a single instruction that is run once: an instruction that stores into the page it lies in.
+    pub fn entry_once(&mut self, guest: u32) -> Result<u64, Fault> {
+        self.translate(guest, Manner::Once)
+    }
+
+    /// Links an exit to its target and says where the target is.
+    pub fn link(&mut self, number: u32) -> (u32, Result<u64, Fault>) {
+        // Of a retired fragment, which the guest may still be leaving, only the target counts.
+        let exit = self.index.exit(number);
+        let target = self.entry(exit.target);
+        if let Ok(address) = target {
+            self.link_exit(number, address);
+        }
+        (exit.target, target)
+    }
+
+    fn find(&self, guest: u32) -> Option<u64> {
+        Lookup { index: &self.index, verifier: self.checking() }.lookup(guest)
+    }
+
+    fn checking(&self) -> Option<&Verifier> {
+        (self.verify == VerifyMode::On).then_some(&self.verifier)
+    }
+
+    fn link_exit(&mut self, number: u32, address: u64) {
+        let exit = self.index.exit(number);
+        let allowed = self.checking().is_none_or(|verifier| verifier.may_link(exit.site, address));
+        if exit.linked || !exit.live || !allowed {
+            return;
+        }
+        self.cache.patch(exit.site, address);
+        self.index.set_exit(number, true, exit.stub);
+        self.counters.links += 1;
+    }
+
+    fn translate(&mut self, guest: u32, manner: Manner) -> Result<u64, Fault> {
+        if self.cache.free() < MAX_EMITTED + 2 * STUB_BYTES {
+            self.flush();
+        }
+        self.fetch(guest, if manner == Manner::Once { 16 } else { MAX_SPAN as usize })?;
+        let indirect = manner == Manner::Indirect;
+        let limit = if manner == Manner::Once { 1 } else { MAX_INSTRUCTIONS };
+        self.emit(guest, limit, indirect);
+        if !self.verified() {
+            // Something in it was refused: alone it will be refused alone.
+            self.emit(guest, 1, indirect);
+            if !self.verified() {
+                self.counters.refused_instructions += 1;
+                return Err(Fault {
+                    kind: FaultKind::IllegalInstruction,
+                    address: GuestAddr(u64::from(guest)),
+                });
+            }
+        }
+        Ok(self.install(guest, manner))
+    }
+
+    /// Copies the guest's code, once, after making sure that it cannot change unseen.
+    fn fetch(&mut self, guest: u32, span: usize) -> Result<(), Fault> {
+        let start = u64::from(guest);
+        let Some((_, end)) = self.pages.code.get(start) else {
+            return Err(execute_fault(guest, self.pages.rights_at(start).is_some()));
+        };
+        let length = (end - start).min(span as u64) as usize;
+        self.source.resize(length, 0);
+        // SAFETY: the destination has `length` bytes; the source lies in the guest's window.
+        let missing =
+            unsafe { copy(HostAddr(self.source.as_mut_ptr() as usize), HostAddr(start as usize), length) };
+        if missing == length {
+            return Err(Fault { kind: FaultKind::Bus { code: libc::BUS_ADRERR }, address: GuestAddr(start) });
+        }
+        self.source.truncate(length - missing);
+        Ok(())
+    }
+
+    /// The fault of fetching an instruction here, if that is why it cannot be carried out.
+    pub fn fetch_fault(&mut self, guest: u32) -> Option<Fault> {
+        self.fetch(guest, 16).err()
+    }
+
+    fn emit(&mut self, guest: u32, limit: usize, indirect: bool) {
+        let lookup = Lookup {
+            index: &self.index,
+            verifier: (self.verify == VerifyMode::On).then_some(&self.verifier),
+        };
+        let source = Source { start: guest, bytes: &self.source, limit, indirect };
+        self.translator.translate(source, self.cache.next(), &lookup);
+        if self.watch_source() {
+            // A page of it was writable until now: what was read before that may be stale.
+            let length = self.source.len();
+            // SAFETY: as in `fetch`.
+            unsafe { copy(HostAddr(self.source.as_mut_ptr() as usize), HostAddr(guest as usize), length) };
+            let lookup = Lookup {
+                index: &self.index,
+                verifier: (self.verify == VerifyMode::On).then_some(&self.verifier),
+            };
+            let source = Source { start: guest, bytes: &self.source, limit, indirect };
+            self.translator.translate(source, self.cache.next(), &lookup);
+        }
+    }
+
+    /// Write-protects the pages that the translation came from where the guest may write them. True if any changed.
+    fn watch_source(&mut self) -> bool {
+        let (first, last) = (self.translator_start() / PAGE, (self.translator.end() - 1) / PAGE);
+        let mut changed = false;
+        for page in first..=last {
+            let start = u64::from(page) * u64::from(PAGE);
+            let writable = self.pages.rights_at(start).is_some_and(|rights| rights.contains(Rights::WRITE));
+            if writable && !self.pages.is_watched(page) {
+                self.pages.set_watched(page, true);
+                // A failure leaves the page writable, and is the host's being out of memory for its page tables.
+                let _ = window::protect(start, u64::from(PAGE), libc::PROT_READ);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn translator_start(&self) -> u32 {
+        self.translator.start()
+    }
+
+    fn verified(&mut self) -> bool {
+        let wanted = match self.verify {
+            VerifyMode::Off => false,
+            VerifyMode::Sample => self.counters.fragments.is_multiple_of(64),
+            VerifyMode::On => true,
+        };
+        if !wanted {
+            return true;
+        }
+        self.claimed.clear();
+        self.claimed.extend(self.translator.indirect_entries().iter().map(|&(_, offset)| offset));
+        let claims = Claims { indirect_entries: &self.claimed };
+        match self.verifier.admit(self.cache.next(), self.translator.code(), &claims) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.counters.refused_fragments += 1;
+                report(format_args!(
+                    "verifier refused a fragment for guest {:#x}: {refusal}",
+                    self.translator_start()
+                ));
+                false
+            }
+        }
+    }
+
+    /// Puts the verified translation into the cache and makes it known. Returns where its first instruction is.
+    fn install(&mut self, guest: u32, manner: Manner) -> u64 {
+        let code = self.cache.next();
+        self.cache.append(self.translator.code());
+        let shared = manner != Manner::Once;
+        let emitted = Emitted {
+            start: guest,
+            end: self.translator.end(),
+            length: self.translator.code().len() as u32,
+            body: self.translator.body(),
+            map: self.translator.map(),
+            exits: self.translator.exits(),
+            entries: self.translator.indirect_entries(),
+            shared,
+        };
+        self.index.insert(code, emitted);
+        self.bases_used |= self.translator.uses_bases();
+        self.counters.fragments += 1;
+        self.counters.instructions += self.translator.instruction_count() as u64;
+        self.counters.guest_bytes += u64::from(self.translator.end() - guest);
+        self.counters.emitted_bytes += self.translator.code().len() as u64;
+        if let Some(perf) = &mut self.perf {
+            perf.fragment(code, self.translator.code().len(), guest);
+        }
+        let first = self.translator.map().first().map_or(0, |entry| u32::from(entry.code));
+        if shared {
+            self.publish_entries(code);
+            self.link_waiting(code);
+        }
+        code + u64::from(first)
+    }
+
+    fn publish_entries(&mut self, code: u64) {
+        self.table.prepare(self.translator_start());
+        for index in 0..self.translator.indirect_entries().len() {
+            let (guest, offset) = self.translator.indirect_entries()[index];
+            // A return point whose instruction is in another fragment is here a reload and a jump: better than nothing.
+            if self.translator.covers(guest) || self.table.get(guest).is_none() {
+                self.table.publish(guest, code + u64::from(offset));
+            }
+        }
+    }
+
+    /// Links the exits of older fragments that wait for an instruction of this one.
+    fn link_waiting(&mut self, code: u64) {
+        for index in 0..self.translator.map().len() {
+            let entry = self.translator.map()[index];
+            let guest = self.translator_start() + u32::from(entry.guest);
+            if !self.index.has_incoming(guest) {
+                continue;
+            }
+            for number in self.index.incoming(guest) {
+                self.link_exit(number, code + u64::from(entry.code));
+            }
+        }
+    }
+
+    /// An entry for indirect branches to code that has none: it reloads rcx and jumps.
+    fn add_entry_thunk(&mut self, guest: u32, body: u64) {
+        if self.table.get(guest).is_some() || self.cache.free() < MAX_EMITTED {
+            return;
+        }
+        let address = self.cache.next();
+        let displacement = context::displacement() + core::mem::offset_of!(Context, spill) as i32;
+        let mut thunk = vec![0x64, 0x48, 0x8b, 0x0c, 0x25];
+        thunk.extend_from_slice(&displacement.to_le_bytes());
+        thunk.push(0xe9);
+        thunk.extend_from_slice(&((body as i64 - (address as i64 + 14)) as i32).to_le_bytes());
+        if self.verify != VerifyMode::Off
+            && self.verifier.admit(address, &thunk, &Claims { indirect_entries: &[0] }).is_err()
+        {
+            return;
+        }
+        self.cache.append(&thunk);
+        self.index.insert(
+            address,
+            Emitted {
+                start: guest,
+                end: guest + 1,
+                length: thunk.len() as u32,
+                body: thunk.len() as u32,
+                map: &[],
+                exits: &[],
+                entries: &[],
+                shared: false,
+            },
+        );
+        self.table.publish(guest, address);
+    }
+
+    /// Drops the translations of a range of guest addresses, and lifts write protection if `lift`.
+    pub fn invalidate(&mut self, range: GuestRange, lift: bool) {
+        let Some(range) = range.page_aligned().filter(|range| !range.is_empty()) else { return };
+        let first = (range.start().0 / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
+        let last = ((range.end().0 - 1) / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
+        for page in self.index.pages_in(first, last) {
+            self.retire_page(page);
+        }
+        for page in self.pages.watched_in(first, last) {
+            self.pages.set_watched(page, false);
+            let start = u64::from(page) * u64::from(PAGE);
+            if let (true, Some(rights)) = (lift, self.pages.rights_at(start)) {
+                // Nothing but the host's lack of memory can fail here, and then the guest's store faults: it is told so.
+                let _ = window::protect(start, u64::from(PAGE), host_protection(rights));
+            }
+        }
+    }
+
+    fn retire_page(&mut self, page: u32) {
+        for id in self.index.retire_page(page) {
+            self.counters.retired += 1;
+            let fragment = self.index.get(id).clone();
+            let code = fragment.code..fragment.code + u64::from(fragment.length);
+            for &guest in &self.index.entries_of(&fragment).to_vec() {
+                if self.table.get(guest).is_some_and(|entry| code.contains(&entry)) {
+                    self.table.withdraw(guest);
+                }
+            }
+            for guest in self.index.guest_addresses(id) {
+                // A thunk of its own may lead here.
+                self.table.withdraw(guest);
+                for number in self.index.incoming(guest) {
+                    self.unlink(number);
+                }
+            }
+            self.verifier.retire(code);
+        }
+    }
+
+    /// Sends an exit back to its stub, making one if it has none.
+    fn unlink(&mut self, number: u32) {
+        let exit = self.index.exit(number);
+        if !exit.linked {
+            return;
+        }
+        let stub = exit.stub.unwrap_or_else(|| self.add_stub(number));
+        self.cache.patch(exit.site, stub);
+        self.index.set_exit(number, false, Some(stub));
+    }
+
+    fn add_stub(&mut self, number: u32) -> u64 {
+        assert!(self.cache.free() >= STUB_BYTES, "room for stubs is made with the fragments");
+        let address = self.cache.next();
+        let displacement = context::displacement() + core::mem::offset_of!(Context, exit_info) as i32;
+        let mut stub = vec![0x64, 0xc7, 0x04, 0x25];
+        stub.extend_from_slice(&displacement.to_le_bytes());
+        stub.extend_from_slice(&number.to_le_bytes());
+        stub.push(0xe9);
+        let gate = self.cache.gate(Gate::Link);
+        stub.extend_from_slice(&((gate as i64 - (address as i64 + STUB_BYTES as i64)) as i32).to_le_bytes());
+        if self.verify != VerifyMode::Off {
+            self.verifier
+                .admit(address, &stub, &Claims { indirect_entries: &[] })
+                .expect("a stub is what the verifier knows best");
+        }
+        self.cache.append(&stub);
+        address
+    }
+
+    /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.
+    pub fn recover(&mut self, host_pc: u64, spill_rcx: u64, registers: &mut Registers) -> Standing {
+        let found = self.index.containing(host_pc).and_then(|fragment| {
+            let code = self.cache.bytes(fragment.code..fragment.code + u64::from(fragment.length));
+            recover::recover(&self.index, fragment, code, host_pc, spill_rcx, registers)
+        });
+        found.unwrap_or_else(|| {
+            report(format_args!("no guest state is known for {host_pc:#x} in the code cache: this is a bug"));
+            Standing::At(0)
+        })
+    }
+
+    /// If the guest stored into a page that is only write-protected because code was translated from it: lifts the
+    /// protection and says so.
+    pub fn write_to_watched(&mut self, address: GuestAddr) -> bool {
+        let Some(range) = GuestRange::new(address.page_start(), u64::from(PAGE)) else { return false };
+        let page = (address.0 / u64::from(PAGE)) as u32;
+        if address.0 >= window::WINDOW_END || !self.pages.is_watched(page) {
+            return false;
+        }
+        self.counters.code_writes += 1;
+        self.invalidate(range, true);
+        true
+    }
+
+    /// Whether an instruction lies in, or reaches into, the page of an address.
+    pub fn is_near_code(&self, address: GuestAddr, pc: u32) -> bool {
+        let page = (address.0 / u64::from(PAGE)) as u32;
+        page == pc / PAGE || page == pc.saturating_add(15) / PAGE
+    }
+
+    /// A fault as the guest's kernel would tell it: what the host has reserved but the guest not mapped is not mapped.
+    pub fn in_guest_terms(&self, fault: Fault) -> Fault {
+        let mapped = self.pages.rights_at(fault.address.0).is_some();
+        let kind = match fault.kind {
+            FaultKind::Read { .. } => FaultKind::Read { mapped },
+            FaultKind::Write { .. } => FaultKind::Write { mapped },
+            FaultKind::Execute { .. } => FaultKind::Execute { mapped },
+            other => other,
+        };
+        Fault { kind, ..fault }
+    }
+
+    /// The monitor or the kernel is about to store into a range.
+    pub fn before_write(&mut self, range: GuestRange) {
+        let Some(pages) = range.page_aligned().filter(|pages| !pages.is_empty()) else { return };
+        let (first, last) = (pages.start().0 / u64::from(PAGE), (pages.end().0 - 1) / u64::from(PAGE));
+        for page in self.pages.watched_in(first as u32, last as u32) {
+            let start = GuestAddr(u64::from(page) * u64::from(PAGE));
+            if let Some(page) = GuestRange::new(start, u64::from(PAGE)) {
+                self.invalidate(page, true);
+            }
+        }
+    }
+
+    /// Drops all translations. No guest thread is in emitted code.
+    pub fn flush(&mut self) {
+        self.counters.flushes += 1;
+        self.index.clear();
+        self.table.clear();
+        self.verifier.clear();
+        self.cache.clear();
+        self.bases_used = false;
+    }
+
+    /// Records rights, and forgets code and watches of whatever was there.
+    pub fn assign(&mut self, range: GuestRange, rights: Rights) {
+        self.invalidate(range, false);
+        self.pages.rights.set(range, rights);
+    }
+
+    /// Ends rights and code of a range.
+    pub fn revoke(&mut self, range: GuestRange) {
+        self.invalidate(range, true);
+        self.pages.code.remove(range);
+        self.pages.rights.remove(range);
+    }
+
+    /// Allows code of a range to be translated.
+    pub fn admit(&mut self, range: GuestRange, source: CodeSource) {
+        self.pages.code.set(range, source);
+    }
+
+    /// Ends what [`Engine::admit`] began.
+    pub fn retire(&mut self, range: GuestRange) {
+        self.invalidate(range, true);
+        self.pages.code.remove(range);
+    }
+}
+
+/// The fault of fetching an instruction.
+pub fn execute_fault(guest: u32, mapped: bool) -> Fault {
+    Fault { kind: FaultKind::Execute { mapped }, address: GuestAddr(u64::from(guest)) }
+}
+
+/// The host protection of a guest page: never executable.
+pub fn host_protection(rights: Rights) -> i32 {
+    let mut protection = libc::PROT_NONE;
+    if rights.intersects(Rights::READ | Rights::EXECUTE) {
+        protection |= libc::PROT_READ;
+    }
+    if rights.contains(Rights::WRITE) {
+        protection |= libc::PROT_READ | libc::PROT_WRITE;
+    }
+    protection
+}
+
+/// One line to standard error, for what should not happen.
+pub fn report(message: core::fmt::Arguments<'_>) {
+    eprintln!("endo: {message}");
+}

@@ -1,0 +1,214 @@
+//! Instructions that emitted code does not hold: emulated, or answered by a fault.
+
+use endo_core::arch::{Flags, Gpr};
+use endo_core::copy::copy;
+use endo_core::{FaultKind, HostAddr, Registers};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use crate::cpuid::cpuid;
+
+/// What an emulated instruction leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emulated {
+    /// The program counter is at the next instruction.
+    Next,
+    /// Likewise, and a segment base has changed.
+    BasesChanged,
+}
+
+/// Carries out the instruction at the program counter.
+pub fn emulate(registers: &mut Registers) -> Result<Emulated, FaultKind> {
+    let mut bytes = [0u8; 15];
+    let missing = read(registers.pc, &mut bytes);
+    let available = &bytes[..bytes.len() - missing];
+    let instruction = Decoder::with_ip(64, available, registers.pc, DecoderOptions::NONE).decode();
+    if instruction.is_invalid() {
+        return Err(FaultKind::IllegalInstruction);
+    }
+    let next = instruction.next_ip();
+    let mut emulated = Emulated::Next;
+    match instruction.mnemonic() {
+        Mnemonic::Cpuid => {
+            let answer = cpuid(registers.get(Gpr::Rax) as u32, registers.get(Gpr::Rcx) as u32);
+            for (register, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(answer) {
+                registers.set(register, u64::from(value));
+            }
+        }
+        Mnemonic::Popfq | Mnemonic::Popf => pop_flags(registers, &instruction)?,
+        Mnemonic::Xlatb => {
+            let address = registers.get(Gpr::Rbx).wrapping_add(registers.get(Gpr::Rax) & 0xff);
+            let mut byte = [0];
+            load(address, &mut byte)?;
+            registers.set(Gpr::Rax, registers.get(Gpr::Rax) & !0xff | u64::from(byte[0]));
+        }
+        Mnemonic::Enter if instruction.code() == Code::Enterq_imm16_imm8 => enter(registers, &instruction)?,
+        Mnemonic::Rdfsbase => set(registers, instruction.op0_register(), registers.fs_base),
+        Mnemonic::Rdgsbase => set(registers, instruction.op0_register(), registers.gs_base),
+        Mnemonic::Wrfsbase => {
+            registers.fs_base = new_base(registers, &instruction)?;
+            emulated = Emulated::BasesChanged;
+        }
+        Mnemonic::Wrgsbase => {
+            registers.gs_base = new_base(registers, &instruction)?;
+            emulated = Emulated::BasesChanged;
+        }
+        Mnemonic::Jecxz => return Ok(branch_on_counter(registers, &instruction)),
+        Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne => {
+            return Ok(branch_on_counter(registers, &instruction));
+        }
+        Mnemonic::Mov if instruction.op0_register().is_segment_register() => {
+            load_data_segment(registers, &instruction)?
+        }
+        Mnemonic::Lea => lea16(registers, &instruction)?,
+        Mnemonic::Int3 => {
+            registers.pc = next;
+            return Err(FaultKind::Breakpoint);
+        }
+        Mnemonic::Int1 => {
+            registers.pc = next;
+            return Err(FaultKind::Step);
+        }
+        // What the kernel answers for instructions that user code may not run: a general-protection fault.
+        Mnemonic::Hlt | Mnemonic::Cli | Mnemonic::Sti | Mnemonic::In | Mnemonic::Out | Mnemonic::Rdpmc => {
+            return Err(FaultKind::Protection);
+        }
+        Mnemonic::Insb
+        | Mnemonic::Insw
+        | Mnemonic::Insd
+        | Mnemonic::Outsb
+        | Mnemonic::Outsw
+        | Mnemonic::Outsd => {
+            return Err(FaultKind::Protection);
+        }
+        Mnemonic::Int | Mnemonic::Into | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+            return Err(FaultKind::Protection);
+        }
+        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => return Err(FaultKind::IllegalInstruction),
+        _ if instruction.is_privileged() => return Err(FaultKind::Protection),
+        mnemonic => {
+            unknown(registers.pc, mnemonic, available);
+            return Err(FaultKind::IllegalInstruction);
+        }
+    }
+    registers.pc = next;
+    Ok(emulated)
+}
+
+/// Says once for each mnemonic that it is not offered.
+fn unknown(pc: u64, mnemonic: Mnemonic, bytes: &[u8]) {
+    use std::sync::Mutex;
+    static SAID: Mutex<Vec<Mnemonic>> = Mutex::new(Vec::new());
+    let mut said = SAID.lock().expect("nothing panics while it is held");
+    if !said.contains(&mnemonic) {
+        said.push(mnemonic);
+        crate::engine::report(format_args!(
+            "{mnemonic:?} at {pc:#x} ({bytes:02x?}) is not offered to guests: SIGILL"
+        ));
+    }
+}
+
+fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+    let stack = registers.stack_pointer();
+    let (length, kept) =
+        if instruction.code() == Code::Popfw { (2, registers.flags.0 & !0xffff) } else { (8, 0) };
+    let mut bytes = [0; 8];
+    load(stack, &mut bytes[..length])?;
+    let popped = u64::from_le_bytes(bytes) | kept;
+    registers.flags = Flags(popped).sanitised();
+    registers.set_stack_pointer((stack + length as u64) & u64::from(u32::MAX));
+    Ok(())
+}
+
+/// `enter`: SDM volume 2, with a nesting level.
+fn enter(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+    let level = instruction.immediate8_2nd() % 32;
+    let mut stack = registers.stack_pointer();
+    let mut push = |value: u64| {
+        stack = stack.wrapping_sub(8) & u64::from(u32::MAX);
+        store(stack, &value.to_le_bytes())
+    };
+    push(registers.get(Gpr::Rbp))?;
+    let frame = registers.stack_pointer().wrapping_sub(8) & u64::from(u32::MAX);
+    for nested in 1..u64::from(level) {
+        let mut link = [0; 8];
+        load(registers.get(Gpr::Rbp).wrapping_sub(8 * nested), &mut link)?;
+        push(u64::from_le_bytes(link))?;
+    }
+    if level > 0 {
+        push(frame)?;
+    }
+    registers.set(Gpr::Rbp, frame);
+    registers
+        .set_stack_pointer(stack.wrapping_sub(u64::from(instruction.immediate16())) & u64::from(u32::MAX));
+    Ok(())
+}
+
+fn new_base(registers: &Registers, instruction: &Instruction) -> Result<u64, FaultKind> {
+    let register = instruction.op0_register();
+    let value =
+        registers.gpr[register.number()] & if register.size() == 4 { u64::from(u32::MAX) } else { u64::MAX };
+    let canonical = (value as i64) << 16 >> 16 == value as i64;
+    if canonical { Ok(value) } else { Err(FaultKind::Protection) }
+}
+
+/// Loading a null selector into DS, ES, FS or GS does nothing that 64-bit code sees; others do not exist.
+fn load_data_segment(registers: &Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+    let harmless = instruction.op1_kind() == OpKind::Register
+        && registers.gpr[instruction.op1_register().number()] & 0xfffc == 0
+        && matches!(instruction.op0_register(), Register::DS | Register::ES);
+    if harmless { Ok(()) } else { Err(FaultKind::Protection) }
+}
+
+/// `lea r16, [rip + …]`, which has no short absolute form.
+fn lea16(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+    if !instruction.is_ip_rel_memory_operand() || instruction.op0_register().size() != 2 {
+        return Err(FaultKind::IllegalInstruction);
+    }
+    let slot = &mut registers.gpr[instruction.op0_register().number()];
+    *slot = *slot & !0xffff | instruction.ip_rel_memory_address() & 0xffff;
+    Ok(())
+}
+
+/// jecxz and the loop forms that count in ecx.
+fn branch_on_counter(registers: &mut Registers, instruction: &Instruction) -> Emulated {
+    const ZERO: u64 = 1 << 6;
+    let zero_flag = registers.flags.0 & ZERO != 0;
+    let count = registers.get(Gpr::Rcx) as u32;
+    let taken = match instruction.mnemonic() {
+        Mnemonic::Jecxz => count == 0,
+        mnemonic => {
+            let left = count.wrapping_sub(1);
+            registers.set(Gpr::Rcx, u64::from(left));
+            left != 0
+                && match mnemonic {
+                    Mnemonic::Loope => zero_flag,
+                    Mnemonic::Loopne => !zero_flag,
+                    _ => true,
+                }
+        }
+    };
+    registers.pc = if taken { instruction.near_branch_target() } else { instruction.next_ip() };
+    Emulated::Next
+}
+
+fn set(registers: &mut Registers, register: Register, value: u64) {
+    registers.gpr[register.number()] = if register.size() == 4 { value & u64::from(u32::MAX) } else { value };
+}
+
+/// Bytes of guest memory that could not be read.
+fn read(address: u64, to: &mut [u8]) -> usize {
+    let from = HostAddr((address & u64::from(u32::MAX)) as usize);
+    // SAFETY: the destination is a slice; the source lies in the guest's window or the guard past it.
+    unsafe { copy(HostAddr(to.as_mut_ptr() as usize), from, to.len()) }
+}
+
+fn load(address: u64, to: &mut [u8]) -> Result<(), FaultKind> {
+    if read(address, to) == 0 { Ok(()) } else { Err(FaultKind::Read { mapped: false }) }
+}
+
+fn store(address: u64, from: &[u8]) -> Result<(), FaultKind> {
+    let to = HostAddr((address & u64::from(u32::MAX)) as usize);
+    // SAFETY: the source is a slice; the destination lies in the guest's window or the guard past it.
+    let missing = unsafe { copy(to, HostAddr(from.as_ptr() as usize), from.len()) };
+    if missing == 0 { Ok(()) } else { Err(FaultKind::Write { mapped: false }) }
+}

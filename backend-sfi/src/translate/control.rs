@@ -1,0 +1,205 @@
+//! Control transfers: direct branches and their links, calls, returns, indirect branches, system calls.
+
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+use super::emit::{Operand, RCX, RSP};
+use super::encoding::{confined_operand, register_number};
+use super::{Environment, ExitSite, Flow, Translator};
+use crate::context::SPILL_RCX;
+
+/// Length of `jmp rel32`.
+const JUMP_BYTES: u32 = 5;
+
+impl Translator {
+    /// `jmp rel`
+    pub(super) fn jump(&mut self, target: u32) -> Flow {
+        let site = self.emitter.jump(0);
+        self.forward.push((site, target));
+        Flow::Ends
+    }
+
+    /// `jcc rel`
+    pub(super) fn conditional_jump(&mut self, instruction: &Instruction) -> Flow {
+        // iced numbers the conditions as instructions do, after a `None`.
+        let condition = instruction.condition_code() as u8 - 1;
+        let site = self.emitter.jump_if(condition, 0);
+        self.forward.push((site, instruction.near_branch_target() as u32));
+        Flow::Continues
+    }
+
+    /// `loop`, `jrcxz`…: they only come with an 8-bit displacement.
+    ///
+    /// ```text
+    ///         loop taken
+    ///         jmp on
+    /// taken:  jmp target
+    /// on:
+    /// ```
+    pub(super) fn counter_jump(&mut self, instruction: &Instruction) -> Flow {
+        let opcode = match instruction.mnemonic() {
+            Mnemonic::Loopne => 0xe0,
+            Mnemonic::Loope => 0xe1,
+            Mnemonic::Loop => 0xe2,
+            _ => 0xe3,
+        };
+        self.emitter.bytes(&[opcode, 2, 0xeb, JUMP_BYTES as u8]);
+        let site = self.emitter.jump(0);
+        self.forward.push((site, instruction.near_branch_target() as u32));
+        Flow::Continues
+    }
+
+    /// `call rel`: pushes the guest's return address and jumps.
+    pub(super) fn call(&mut self, instruction: &Instruction) -> Flow {
+        let next = instruction.next_ip() as u32;
+        self.emitter.push_address(next);
+        self.jump(instruction.near_branch_target() as u32);
+        self.indirect_entry(next);
+        Flow::Continues
+    }
+
+    /// `jmp r/m`
+    pub(super) fn indirect_jump(&mut self, instruction: &Instruction) -> Flow {
+        if !self.load_target(instruction) {
+            return self.special(instruction.ip() as u32);
+        }
+        self.emitter.dispatch();
+        Flow::Ends
+    }
+
+    /// `call r/m`
+    pub(super) fn indirect_call(&mut self, instruction: &Instruction) -> Flow {
+        if !self.load_target(instruction) {
+            self.special(instruction.ip() as u32);
+            return Flow::Ends;
+        }
+        let next = instruction.next_ip() as u32;
+        self.emitter.push_address(next);
+        self.emitter.dispatch();
+        self.indirect_entry(next);
+        Flow::Continues
+    }
+
+    /// Parks rcx and loads an indirect branch's target into ecx. False for forms that are left to the runtime.
+    fn load_target(&mut self, instruction: &Instruction) -> bool {
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                if instruction.op0_register().size() != 8 {
+                    return false;
+                }
+                self.emitter.spill(SPILL_RCX, RCX);
+                self.emitter.move32(RCX, register_number(instruction.op0_register()));
+            }
+            _ => {
+                if instruction.memory_size().size() != 8 {
+                    return false;
+                }
+                let Some(operand) = self.operand(instruction) else { return false };
+                self.emitter.spill(SPILL_RCX, RCX);
+                self.emitter.load32(RCX, operand);
+            }
+        }
+        true
+    }
+
+    /// The memory operand with the guest's segment base folded in.
+    pub(super) fn operand(&mut self, instruction: &Instruction) -> Option<Operand> {
+        let mut operand = confined_operand(instruction)?;
+        if let Some(base) = self.segment_base(instruction) {
+            operand.displacement = operand.displacement.wrapping_add(base as u32);
+        }
+        Some(operand)
+    }
+
+    /// `ret`, `ret imm16`
+    pub(super) fn return_(&mut self, instruction: &Instruction) -> Flow {
+        if instruction.code().op_code().operand_size() == 16 {
+            return self.special(instruction.ip() as u32);
+        }
+        self.emitter.spill(SPILL_RCX, RCX);
+        self.emitter.bytes(&[0x59]); // pop rcx
+        if instruction.op_count() == 1 {
+            self.emitter.bytes(&[0x8d, 0xa4, 0x24]); // lea esp, [rsp + imm]
+            self.emitter.bytes(&u32::from(instruction.immediate16()).to_le_bytes());
+        }
+        self.emitter.truncate(RCX);
+        self.emitter.dispatch();
+        Flow::Ends
+    }
+
+    /// `syscall`: the gate finds where to go on in r11, which the instruction clobbers.
+    pub(super) fn syscall(&mut self, instruction: &Instruction) -> Flow {
+        self.emitter.set_exit_info(instruction.next_ip() as u32);
+        self.emitter.link_register(JUMP_BYTES);
+        let gate = self.constants.syscall;
+        self.emitter.jump(gate);
+        Flow::Continues
+    }
+
+    /// Leaves the instruction at `guest` to the runtime.
+    pub(super) fn special(&mut self, guest: u32) -> Flow {
+        self.emitter.set_exit_info(guest);
+        let gate = self.constants.special;
+        self.emitter.jump(gate);
+        Flow::Ends
+    }
+
+    /// Goes on at a guest address that this fragment does not cover.
+    pub(super) fn branch_out(&mut self, target: u32) {
+        self.jump(target);
+    }
+
+    /// Gives every direct branch its target: inside the fragment, elsewhere in the cache, or a stub.
+    pub(super) fn resolve_forward(&mut self, environment: &impl Environment) {
+        let forward = core::mem::take(&mut self.forward);
+        for &(site, target) in &forward {
+            if let Some(offset) = self.offset_of_guest(target) {
+                let address = self.emitter.address_of(offset);
+                self.emitter.set_target(site, address);
+            } else if let Some(address) = environment.lookup(target) {
+                self.emitter.set_target(site, address);
+                self.exits.push(ExitSite { site, target, stub: None });
+            } else {
+                self.exits.push(ExitSite { site, target, stub: Some(0) });
+            }
+        }
+        self.forward = forward;
+    }
+
+    /// The stubs of unlinked exits: each tells the gate its number.
+    pub(super) fn emit_stubs(&mut self, environment: &impl Environment) {
+        let first = environment.next_exit();
+        let gate = self.constants.link;
+        for index in 0..self.exits.len() {
+            let ExitSite { site, stub, .. } = self.exits[index];
+            if stub.is_none() {
+                continue;
+            }
+            let offset = self.emitter.offset();
+            self.emitter.set_exit_info(first + index as u32);
+            self.emitter.jump(gate);
+            let address = self.emitter.address_of(offset);
+            self.emitter.set_target(site, address);
+            self.exits[index].stub = Some(offset);
+        }
+    }
+
+    pub(super) fn offset_of_guest(&self, guest: u32) -> Option<u32> {
+        let distance = u16::try_from(guest.checked_sub(self.start)?).ok()?;
+        let found = self.map.binary_search_by_key(&distance, |entry| entry.guest).ok()?;
+        Some(u32::from(self.map[found].code))
+    }
+
+    /// `leave`: with rbp confined first, the instruction itself confines rsp.
+    pub(super) fn leave(&mut self, instruction: &Instruction) -> Flow {
+        let (bytes, length) = self.original(instruction);
+        self.emitter.truncate(5);
+        self.emitter.bytes(&bytes[..length]);
+        Flow::Continues
+    }
+
+    /// `pop rsp`: the value popped replaces the incremented pointer, so a load does it.
+    pub(super) fn pop_stack_pointer(&mut self) -> Flow {
+        self.emitter.load32(RSP, Operand { base: Some(RSP), index: None, displacement: 0 });
+        Flow::Continues
+    }
+}

@@ -1,0 +1,193 @@
+//! Encoding of the instructions that the translator adds, and of memory operands that it rebuilds.
+
+use crate::context::Context;
+use core::mem::offset_of;
+
+/// A general register's number, as instructions encode it.
+pub type RegisterNumber = u8;
+/// rcx, the register that dispatch uses.
+pub const RCX: RegisterNumber = 1;
+/// rsp.
+pub const RSP: RegisterNumber = 4;
+
+/// A confined memory operand: `[base + index * scale + displacement]` modulo 2^32.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operand {
+    /// Base register.
+    pub base: Option<RegisterNumber>,
+    /// Index register and the power of two it is scaled by.
+    pub index: Option<(RegisterNumber, u8)>,
+    /// Added modulo 2^32.
+    pub displacement: u32,
+}
+
+/// Code being emitted, for a known address.
+#[derive(Debug, Default)]
+pub struct Emitter {
+    code: Vec<u8>,
+    address: u64,
+    context: i32,
+}
+
+impl Emitter {
+    /// `context` is the thread context's distance from the thread pointer.
+    pub fn new(context: i32) -> Self {
+        Emitter { code: Vec::with_capacity(16 << 10), address: 0, context }
+    }
+
+    /// Starts anew, for code that will run at `address`.
+    pub fn restart(&mut self, address: u64) {
+        self.code.clear();
+        self.address = address;
+    }
+
+    /// The code so far.
+    pub fn code(&self) -> &[u8] {
+        &self.code
+    }
+
+    /// Bytes so far.
+    pub fn offset(&self) -> u32 {
+        self.code.len() as u32
+    }
+
+    /// Where an offset will run.
+    pub fn address_of(&self, offset: u32) -> u64 {
+        self.address + u64::from(offset)
+    }
+
+    /// Raw bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+
+    /// `mov fs:[spill slot], register`.
+    pub fn spill(&mut self, slot: usize, register: RegisterNumber) {
+        self.context_access(0x89, slot, register);
+    }
+
+    /// `mov register, fs:[spill slot]`.
+    pub fn reload(&mut self, slot: usize, register: RegisterNumber) {
+        self.context_access(0x8b, slot, register);
+    }
+
+    fn context_access(&mut self, opcode: u8, slot: usize, register: RegisterNumber) {
+        let displacement = self.context + (offset_of!(Context, spill) + 8 * slot) as i32;
+        let rex = 0x48 | if register & 8 != 0 { 4 } else { 0 };
+        self.bytes(&[0x64, rex, opcode, 0x04 | (register & 7) << 3, 0x25]);
+        self.bytes(&displacement.to_le_bytes());
+    }
+
+    /// `mov dword ptr fs:[exit_info], value`.
+    pub fn set_exit_info(&mut self, value: u32) {
+        let displacement = self.context + offset_of!(Context, exit_info) as i32;
+        self.bytes(&[0x64, 0xc7, 0x04, 0x25]);
+        self.bytes(&displacement.to_le_bytes());
+        self.bytes(&value.to_le_bytes());
+    }
+
+    /// `mov r32, r32` with both the same: truncates the register to 32 bits.
+    pub fn truncate(&mut self, register: RegisterNumber) {
+        self.move32(register, register);
+    }
+
+    /// `mov to, from`, 32 bits.
+    pub fn move32(&mut self, to: RegisterNumber, from: RegisterNumber) {
+        if (to | from) & 8 != 0 {
+            self.bytes(&[0x40 | (from & 8) >> 1 | (to & 8) >> 3]);
+        }
+        self.bytes(&[0x89, 0xc0 | (from & 7) << 3 | to & 7]);
+    }
+
+    /// `mov to, dword ptr [operand]`.
+    pub fn load32(&mut self, to: RegisterNumber, operand: Operand) {
+        self.with_operand(&[0x8b], to, operand);
+    }
+
+    /// An instruction without REX.W: opcode, register field, confined memory operand.
+    pub fn with_operand(&mut self, opcode: &[u8], register: u8, operand: Operand) {
+        let Operand { base, index, displacement } = operand;
+        let (index_number, scale) = index.unwrap_or((4, 0));
+        debug_assert!(index.is_none_or(|(number, _)| number != RSP), "rsp cannot be an index");
+        let rex = (register & 8) >> 1
+            | index.map_or(0, |(number, _)| (number & 8) >> 2)
+            | base.map_or(0, |base| (base & 8) >> 3);
+        self.bytes(&[0x67]);
+        if rex != 0 {
+            self.bytes(&[0x40 | rex]);
+        }
+        self.bytes(opcode);
+        let field = (register & 7) << 3;
+        let signed = displacement as i32;
+        let Some(base) = base else {
+            self.bytes(&[field | 4, scale << 6 | (index_number & 7) << 3 | 5]);
+            self.bytes(&displacement.to_le_bytes());
+            return;
+        };
+        let mode = match signed {
+            0 if base & 7 != 5 => 0x00,
+            -128..=127 => 0x40,
+            _ => 0x80,
+        };
+        if index.is_some() || base & 7 == 4 {
+            self.bytes(&[mode | field | 4, scale << 6 | (index_number & 7) << 3 | base & 7]);
+        } else {
+            self.bytes(&[mode | field | base & 7]);
+        }
+        match mode {
+            0x00 => {}
+            0x40 => self.bytes(&[signed as u8]),
+            _ => self.bytes(&displacement.to_le_bytes()),
+        }
+    }
+
+    /// Pushes a guest address, zero-extended. Two forms, because `push imm32` sign-extends.
+    pub fn push_address(&mut self, value: u32) {
+        if value as i32 >= 0 {
+            self.bytes(&[0x68]);
+            self.bytes(&value.to_le_bytes());
+            return;
+        }
+        self.bytes(&[0x8d, 0x64, 0x24, 0xf8]); // lea esp, [rsp - 8]
+        for (displacement, half) in [(0, value), (4, 0)] {
+            self.with_operand(&[0xc7], 0, Operand { base: Some(RSP), index: None, displacement });
+            self.bytes(&half.to_le_bytes());
+        }
+    }
+
+    /// `jmp gs:[rcx * 8]`: to where the dispatch table says.
+    pub fn dispatch(&mut self) {
+        self.bytes(&[0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0]);
+    }
+
+    /// `jmp rel32` to an address; returns the offset of the rel32 field.
+    pub fn jump(&mut self, target: u64) -> u32 {
+        self.bytes(&[0xe9]);
+        self.relative(target)
+    }
+
+    /// `jcc rel32` to an address; `condition` as instructions encode it. Returns the offset of the rel32 field.
+    pub fn jump_if(&mut self, condition: u8, target: u64) -> u32 {
+        self.bytes(&[0x0f, 0x80 | condition]);
+        self.relative(target)
+    }
+
+    /// Makes the rel32 field at `site` lead to `target`.
+    pub fn set_target(&mut self, site: u32, target: u64) {
+        let displacement = (target as i64 - (self.address_of(site) as i64 + 4)) as i32;
+        self.code[site as usize..site as usize + 4].copy_from_slice(&displacement.to_le_bytes());
+    }
+
+    /// `lea r11, [rip + …]`: the address `bytes` bytes after the end of this instruction.
+    pub fn link_register(&mut self, bytes: u32) {
+        self.bytes(&[0x4c, 0x8d, 0x1d]);
+        self.bytes(&bytes.to_le_bytes());
+    }
+
+    fn relative(&mut self, target: u64) -> u32 {
+        let site = self.offset();
+        self.bytes(&[0; 4]);
+        self.set_target(site, target);
+        site
+    }
+}

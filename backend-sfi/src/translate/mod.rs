@@ -1,0 +1,314 @@
+//! The translator: guest instructions in, a fragment of confined code out.
+//!
+//! A fragment covers guest code in ascending address order: it follows fall-through, past calls to their return points,
+//! and past jumps to the next branch target it has seen itself. At every guest instruction boundary the machine state
+//! is exactly the guest's, so a fragment can be entered at each of them. What is emitted for an instruction is decided by
+//! its [`classify::Class`]; the lowerings are in [`plain`], [`stack`] and [`control`].
+//!
+//! The translator is not trusted: [`crate::verify`] judges its output.
+
+pub mod classify;
+mod control;
+pub mod emit;
+mod encoding;
+mod plain;
+mod stack;
+
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+use self::classify::{Class, classify};
+use self::emit::Emitter;
+
+/// Longest fragment, in guest instructions.
+pub const MAX_INSTRUCTIONS: usize = 200;
+/// Farthest a fragment reaches from its start, in guest bytes.
+pub const MAX_SPAN: u32 = 4096;
+/// Upper bound of what one fragment emits, in bytes: each instruction's longest sequence and exit stub.
+pub const MAX_EMITTED: usize = MAX_INSTRUCTIONS * 96 + 256;
+
+/// Addresses and constants that emitted code refers to.
+#[derive(Clone, Copy, Debug)]
+pub struct Constants {
+    /// The gate for unlinked branches.
+    pub link: u64,
+    /// The gate for emulated instructions.
+    pub special: u64,
+    /// The gate for system calls.
+    pub syscall: u64,
+    /// The guest's FS base.
+    pub fs_base: u64,
+    /// The guest's GS base.
+    pub gs_base: u64,
+}
+
+/// Where one guest instruction's code begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapEntry {
+    /// Guest bytes from the fragment's start.
+    pub guest: u16,
+    /// Emitted bytes from the fragment's start.
+    pub code: u16,
+}
+
+/// A direct branch out of a fragment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExitSite {
+    /// Offset of its rel32 field.
+    pub site: u32,
+    /// Guest address it leads to.
+    pub target: u32,
+    /// Offset of its stub, if it has one: it is then not linked yet.
+    pub stub: Option<u32>,
+}
+
+/// What the translator asks while it works.
+pub trait Environment {
+    /// The running address of an already translated guest instruction, if it can be entered.
+    fn lookup(&self, guest: u32) -> Option<u64>;
+    /// Whether a guest instruction that starts here has been translated (a cheap hint).
+    fn is_translated(&self, guest: u32) -> bool;
+    /// The number that the fragment's next unlinked exit gets.
+    fn next_exit(&self) -> u32;
+}
+
+/// Guest code to translate.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Guest address of the first byte.
+    pub start: u32,
+    /// The bytes: a private copy, taken once.
+    pub bytes: &'a [u8],
+    /// At most this many instructions.
+    pub limit: usize,
+    /// Whether to begin with an indirect entry.
+    pub indirect: bool,
+}
+
+/// The translator's working memory, reused from fragment to fragment; and its result.
+#[derive(Debug)]
+pub struct Translator {
+    emitter: Emitter,
+    constants: Constants,
+    source: Vec<u8>,
+    start: u32,
+    map: Vec<MapEntry>,
+    exits: Vec<ExitSite>,
+    indirect_entries: Vec<(u32, u32)>,
+    /// Branches to guest addresses that have not been reached yet: (rel32 field, target).
+    forward: Vec<(u32, u32)>,
+    run: Vec<Instruction>,
+    instruction_count: usize,
+    uses_bases: bool,
+    end: u32,
+    body: u32,
+}
+
+/// Whether the code after an instruction is reached from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flow {
+    Continues,
+    Ends,
+}
+
+impl Translator {
+    /// `context` is the thread context's distance from the thread pointer.
+    pub fn new(context: i32, constants: Constants) -> Self {
+        Translator {
+            emitter: Emitter::new(context),
+            constants,
+            source: Vec::new(),
+            start: 0,
+            map: Vec::new(),
+            exits: Vec::new(),
+            indirect_entries: Vec::new(),
+            forward: Vec::new(),
+            run: Vec::new(),
+            instruction_count: 0,
+            uses_bases: false,
+            end: 0,
+            body: 0,
+        }
+    }
+
+    /// Changes the guest's segment bases; code that uses them must be dropped.
+    pub fn set_bases(&mut self, fs_base: u64, gs_base: u64) {
+        self.constants.fs_base = fs_base;
+        self.constants.gs_base = gs_base;
+    }
+
+    /// The emitted fragment.
+    pub fn code(&self) -> &[u8] {
+        self.emitter.code()
+    }
+
+    /// Where each guest instruction begins, ascending.
+    pub fn map(&self) -> &[MapEntry] {
+        &self.map
+    }
+
+    /// The fragment's direct branches to other code.
+    pub fn exits(&self) -> &[ExitSite] {
+        &self.exits
+    }
+
+    /// Guest addresses that indirect branches may enter at, with the offset of the entry.
+    pub fn indirect_entries(&self) -> &[(u32, u32)] {
+        &self.indirect_entries
+    }
+
+    /// Guest address of the first instruction.
+    pub fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// Guest instructions in the fragment.
+    pub fn instruction_count(&self) -> usize {
+        self.instruction_count
+    }
+
+    /// Whether the code holds the guest's segment bases.
+    pub fn uses_bases(&self) -> bool {
+        self.uses_bases
+    }
+
+    /// Guest address past the last translated byte.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Offset past the last instruction's code, where the exit stubs begin.
+    pub fn body(&self) -> u32 {
+        self.body
+    }
+
+    /// Whether the fragment holds the instruction at a guest address.
+    pub fn covers(&self, guest: u32) -> bool {
+        self.offset_of_guest(guest).is_some()
+    }
+
+    /// Translates a fragment that will run at `address`.
+    pub fn translate(&mut self, source: Source<'_>, address: u64, environment: &impl Environment) {
+        self.emitter.restart(address);
+        self.source.clear();
+        self.source.extend_from_slice(source.bytes);
+        self.start = source.start;
+        self.map.clear();
+        self.exits.clear();
+        self.indirect_entries.clear();
+        self.forward.clear();
+        self.instruction_count = 0;
+        self.uses_bases = false;
+        self.end = source.start;
+        if source.indirect {
+            self.indirect_entry(source.start);
+        }
+        let mut pc = source.start;
+        while let Some(next) = self.straight_run(pc, source.limit, environment) {
+            pc = next;
+        }
+        self.body = self.emitter.offset();
+        self.resolve_forward(environment);
+        self.emit_stubs(environment);
+    }
+
+    /// Translates from `pc` to the next instruction that does not fall through, and picks where to go on.
+    fn straight_run(&mut self, pc: u32, limit: usize, environment: &impl Environment) -> Option<u32> {
+        self.decode_run(pc, limit - self.instruction_count, environment);
+        let run = core::mem::take(&mut self.run);
+        let mut flow = Flow::Continues;
+        let mut next = pc;
+        for (index, instruction) in run.iter().enumerate() {
+            let at = instruction.ip() as u32;
+            next = instruction.next_ip() as u32;
+            self.map.push(MapEntry { guest: (at - self.start) as u16, code: self.emitter.offset() as u16 });
+            self.instruction_count += 1;
+            self.end = self.end.max(next);
+            flow = self.lower(instruction, &run[index + 1..]);
+        }
+        self.run = run;
+        if flow == Flow::Continues {
+            if self.instruction_count == 0 {
+                self.map.push(MapEntry { guest: 0, code: self.emitter.offset() as u16 });
+                self.end = pc + 1;
+                self.special(pc);
+            } else {
+                self.branch_out(next);
+            }
+        }
+        self.next_forward_target(next, limit, environment)
+    }
+
+    /// Fills `self.run` with instructions from `pc` up to one that does not fall through, or that is translated already.
+    fn decode_run(&mut self, pc: u32, limit: usize, environment: &impl Environment) {
+        self.run.clear();
+        let offset = (pc - self.start) as usize;
+        let mut decoder = Decoder::with_ip(64, &self.source[offset..], u64::from(pc), DecoderOptions::NONE);
+        while self.run.len() < limit && decoder.can_decode() {
+            let at = decoder.ip() as u32;
+            let first = at == self.start && self.instruction_count == 0;
+            if !first && environment.is_translated(at) {
+                break;
+            }
+            self.run.push(Instruction::default());
+            let instruction = self.run.last_mut().expect("just pushed");
+            decoder.decode_out(instruction);
+            if instruction.is_invalid() || instruction.next_ip() > 0xffff_0000 {
+                self.run.pop();
+                break;
+            }
+            if ends_run(classify(instruction)) {
+                break;
+            }
+        }
+    }
+
+    /// The nearest branch target of this fragment that lies ahead and is not translated yet.
+    fn next_forward_target(&self, next: u32, limit: usize, environment: &impl Environment) -> Option<u32> {
+        if self.instruction_count >= limit {
+            return None;
+        }
+        let ahead = self.forward.iter().map(|&(_, target)| target).filter(|&target| target >= next);
+        let nearest = ahead.min()?;
+        let inside = ((nearest - self.start) as usize) < self.source.len();
+        (inside && !environment.is_translated(nearest)).then_some(nearest)
+    }
+
+    fn lower(&mut self, instruction: &Instruction, following: &[Instruction]) -> Flow {
+        match classify(instruction) {
+            Class::Nothing => Flow::Continues,
+            Class::Plain => self.plain(instruction, following),
+            Class::Address => self.address(instruction, following),
+            Class::Stack => self.stack(instruction),
+            Class::Leave => self.leave(instruction),
+            Class::String => self.string(instruction),
+            Class::Jump => self.jump(instruction.near_branch_target() as u32),
+            Class::ConditionalJump => self.conditional_jump(instruction),
+            Class::CounterJump => self.counter_jump(instruction),
+            Class::IndirectJump => self.indirect_jump(instruction),
+            Class::Call => self.call(instruction),
+            Class::IndirectCall => self.indirect_call(instruction),
+            Class::Return => self.return_(instruction),
+            Class::Syscall => self.syscall(instruction),
+            Class::Special => self.special(instruction.ip() as u32),
+        }
+    }
+
+    /// The bytes of an instruction of this fragment.
+    fn original(&self, instruction: &Instruction) -> ([u8; 16], usize) {
+        let offset = (instruction.ip() as u32 - self.start) as usize;
+        let length = instruction.len();
+        let mut bytes = [0; 16];
+        bytes[..length].copy_from_slice(&self.source[offset..offset + length]);
+        (bytes, length)
+    }
+
+    /// Marks this point as the indirect entry of a guest address: rcx is reloaded here.
+    fn indirect_entry(&mut self, guest: u32) {
+        self.indirect_entries.push((guest, self.emitter.offset()));
+        self.emitter.reload(crate::context::SPILL_RCX, emit::RCX);
+    }
+}
+
+fn ends_run(class: Class) -> bool {
+    matches!(class, Class::Jump | Class::IndirectJump | Class::Return | Class::Special)
+}

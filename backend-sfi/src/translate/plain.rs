@@ -1,0 +1,331 @@
+//! Instructions that compute, load and store: copied, with their memory operand confined to 32-bit addressing.
+
+use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpKind, Register};
+
+use super::encoding::{clear_index_extension, has_memory_operand, is_legacy_prefix, layout, register_number};
+use super::{Flow, Translator};
+
+/// Longest instruction that the processor accepts, in bytes.
+const MAX_LENGTH: usize = 15;
+
+impl Translator {
+    /// An instruction without control flow and without implicit memory operands of its own kind.
+    pub(super) fn plain(&mut self, instruction: &Instruction, following: &[Instruction]) -> Flow {
+        if writes_stack_pointer(instruction) {
+            return self.plain_to_stack_pointer(instruction, following);
+        }
+        self.copy_confined(instruction)
+    }
+
+    /// `lea`: only its result needs care.
+    pub(super) fn address(&mut self, instruction: &Instruction, following: &[Instruction]) -> Flow {
+        if instruction.is_ip_rel_memory_operand() {
+            let target = instruction.ip_rel_memory_address() as u32;
+            let register = instruction.op0_register();
+            if register.size() == 2 {
+                return self.special(instruction.ip() as u32);
+            }
+            // mov r32, imm32: the address is below 4 GiB, and 32-bit moves zero-extend.
+            let number = register_number(register);
+            if number & 8 != 0 {
+                self.emitter.bytes(&[0x41]);
+            }
+            self.emitter.bytes(&[0xb8 | number & 7]);
+            self.emitter.bytes(&target.to_le_bytes());
+            return Flow::Continues;
+        }
+        if writes_stack_pointer(instruction) {
+            return self.plain_to_stack_pointer(instruction, following);
+        }
+        // A segment prefix has no effect on lea; it is dropped so that the verifier need not know.
+        if instruction.segment_prefix() == Register::FS || instruction.segment_prefix() == Register::GS {
+            return self.reencode(instruction, *instruction);
+        }
+        let (bytes, length) = self.original(instruction);
+        self.emitter.bytes(&bytes[..length]);
+        Flow::Continues
+    }
+
+    /// movs, stos, cmps, scas, lods: the index registers are confined, the counter stays 64 bits wide.
+    pub(super) fn string(&mut self, instruction: &Instruction) -> Flow {
+        let (bytes, length) = self.original(instruction);
+        let prefixes = bytes[..length].iter().take_while(|&&byte| is_legacy_prefix(byte));
+        let odd = prefixes.clone().any(|&byte| matches!(byte, 0x64 | 0x65 | 0x67));
+        if odd {
+            return self.special(instruction.ip() as u32);
+        }
+        let uses = |kinds: [OpKind; 3]| {
+            (0..instruction.op_count()).any(|at| kinds.contains(&instruction.op_kind(at)))
+        };
+        if uses([OpKind::MemorySegRSI, OpKind::MemorySegESI, OpKind::MemorySegSI]) {
+            self.emitter.truncate(6);
+        }
+        if uses([OpKind::MemoryESRDI, OpKind::MemoryESEDI, OpKind::MemoryESDI]) {
+            self.emitter.truncate(7);
+        }
+        self.emitter.bytes(&bytes[..length]);
+        Flow::Continues
+    }
+
+    /// Copies an instruction, confining its memory operand if it has one.
+    pub(super) fn copy_confined(&mut self, instruction: &Instruction) -> Flow {
+        let (mut bytes, length) = self.original(instruction);
+        if !has_memory_operand(instruction) {
+            if implicit_data_pointer(instruction) {
+                self.emitter.bytes(&[0x67]);
+            }
+            self.emitter.bytes(&bytes[..length]);
+            return Flow::Continues;
+        }
+        if is_offset_form(instruction.code()) {
+            return self.offset_form(instruction);
+        }
+        if self.segment_base(instruction).is_some() {
+            return self.copy_with_segment_base(instruction);
+        }
+        if instruction.is_ip_rel_memory_operand() {
+            return self.copy_ip_relative(instruction, &mut bytes, length);
+        }
+        if instruction.memory_base().is_gpr32() || instruction.memory_index().is_gpr32() {
+            // The program's own 0x67.
+            self.emitter.bytes(&bytes[..length]);
+        } else if length < MAX_LENGTH {
+            self.emitter.bytes(&[0x67]);
+            self.emitter.bytes(&bytes[..length]);
+        } else {
+            return self.reencode_confined(instruction, 0);
+        }
+        Flow::Continues
+    }
+
+    /// A RIP-relative operand becomes absolute: ModRM's rm selects a SIB byte without base and index.
+    fn copy_ip_relative(&mut self, instruction: &Instruction, bytes: &mut [u8; 16], length: usize) -> Flow {
+        let target = instruction.ip_rel_memory_address() as u32;
+        let Some(displacement) = displacement_offset(bytes, length, instruction) else {
+            return self.reencode_confined(instruction, 0);
+        };
+        let own_prefix =
+            bytes[..length].iter().take_while(|&&byte| is_legacy_prefix(byte)).any(|&byte| byte == 0x67);
+        if length + 2 > MAX_LENGTH {
+            return self.reencode_confined(instruction, 0);
+        }
+        let parts = layout(&bytes[..length], instruction);
+        clear_index_extension(&mut bytes[..length], parts);
+        let modrm = displacement - 1;
+        if !own_prefix {
+            self.emitter.bytes(&[0x67]);
+        }
+        self.emitter.bytes(&bytes[..modrm]);
+        self.emitter.bytes(&[bytes[modrm] & 0x38 | 0x04, 0x25]);
+        self.emitter.bytes(&target.to_le_bytes());
+        self.emitter.bytes(&bytes[displacement + 4..length]);
+        Flow::Continues
+    }
+
+    /// `mov al, [imm64]` and its kin: re-encoded with an ordinary operand.
+    fn offset_form(&mut self, instruction: &Instruction) -> Flow {
+        use Code as C;
+        let base = self.segment_base(instruction).unwrap_or(0);
+        let operand = super::emit::Operand {
+            displacement: (instruction.memory_displacement64().wrapping_add(base)) as u32,
+            ..Default::default()
+        };
+        let code = instruction.code();
+        if matches!(code, C::Mov_RAX_moffs64 | C::Mov_moffs64_RAX) {
+            let opcode = if code == C::Mov_RAX_moffs64 { 0x8b } else { 0x89 };
+            let mut replacement = *instruction;
+            replacement.set_code(if opcode == 0x8b { C::Mov_r64_rm64 } else { C::Mov_rm64_r64 });
+            return self.reencode_absolute(instruction, replacement, operand.displacement);
+        }
+        let (prefix, opcode): (&[u8], &[u8]) = match code {
+            C::Mov_AL_moffs8 => (&[], &[0x8a]),
+            C::Mov_moffs8_AL => (&[], &[0x88]),
+            C::Mov_AX_moffs16 => (&[0x66], &[0x8b]),
+            C::Mov_moffs16_AX => (&[0x66], &[0x89]),
+            C::Mov_EAX_moffs32 => (&[], &[0x8b]),
+            _ => (&[], &[0x89]),
+        };
+        self.emitter.bytes(prefix);
+        self.emitter.with_operand(opcode, 0, operand);
+        Flow::Continues
+    }
+
+    /// The base that an FS or GS override adds, if there is one.
+    pub(super) fn segment_base(&mut self, instruction: &Instruction) -> Option<u64> {
+        let base = match instruction.memory_segment() {
+            Register::FS => self.constants.fs_base,
+            Register::GS => self.constants.gs_base,
+            _ => return None,
+        };
+        self.uses_bases = true;
+        Some(base)
+    }
+
+    /// An operand relative to the guest's FS or GS base: the base is a constant of this translation.
+    fn copy_with_segment_base(&mut self, instruction: &Instruction) -> Flow {
+        let base = self.segment_base(instruction).unwrap_or(0);
+        let (bytes, length) = self.original(instruction);
+        // The common form, fs:[disp32]: 0x64 first, then an absolute operand. Only the prefix and the number change.
+        let absolute =
+            instruction.memory_base() == Register::None && instruction.memory_index() == Register::None;
+        if absolute
+            && matches!(bytes[0], 0x64 | 0x65)
+            && !bytes[1..length]
+                .iter()
+                .take_while(|&&byte| is_legacy_prefix(byte))
+                .any(|&byte| matches!(byte, 0x64..=0x67))
+            && let Some(displacement) = displacement_offset(&bytes, length, instruction)
+        {
+            let value = (instruction.memory_displacement64()).wrapping_add(base) as u32;
+            self.emitter.bytes(&[0x67]);
+            self.emitter.bytes(&bytes[1..displacement]);
+            self.emitter.bytes(&value.to_le_bytes());
+            self.emitter.bytes(&bytes[displacement + 4..length]);
+            return Flow::Continues;
+        }
+        self.reencode_confined(instruction, base)
+    }
+
+    /// Encodes the instruction anew with a confined operand, `base` added to its displacement.
+    pub(super) fn reencode_confined(&mut self, instruction: &Instruction, base: u64) -> Flow {
+        if instruction.is_ip_rel_memory_operand() {
+            let target = instruction.ip_rel_memory_address().wrapping_add(base) as u32;
+            return self.reencode_absolute(instruction, *instruction, target);
+        }
+        if instruction.memory_base() == Register::None && instruction.memory_index() == Register::None {
+            let target = instruction.memory_displacement64().wrapping_add(base) as u32;
+            return self.reencode_absolute(instruction, *instruction, target);
+        }
+        let mut replacement = *instruction;
+        replacement.set_segment_prefix(Register::None);
+        if let Some(narrow) = narrow(instruction.memory_base()) {
+            replacement.set_memory_base(narrow);
+        }
+        if let Some(narrow) = narrow(instruction.memory_index()) {
+            replacement.set_memory_index(narrow);
+        }
+        let displacement = instruction.memory_displacement64().wrapping_add(base) as u32;
+        replacement.set_memory_displacement64(u64::from(displacement));
+        let vector_index = instruction.is_vsib();
+        replacement.set_memory_displ_size(if displacement == 0 && !vector_index { 0 } else { 4 });
+        if instruction.memory_base() == Register::None && vector_index {
+            // Without a base there is no register that says 32 bits; left to the runtime.
+            return self.special(instruction.ip() as u32);
+        }
+        self.reencode(instruction, replacement)
+    }
+
+    fn reencode_absolute(
+        &mut self,
+        original: &Instruction,
+        mut replacement: Instruction,
+        target: u32,
+    ) -> Flow {
+        replacement.set_segment_prefix(Register::None);
+        replacement.set_memory_base(Register::None);
+        replacement.set_memory_index(Register::None);
+        replacement.set_memory_displacement64(u64::from(target));
+        replacement.set_memory_displ_size(4);
+        self.reencode(original, replacement)
+    }
+
+    /// Emits `replacement`, or leaves `original` to the runtime if it cannot be encoded.
+    fn reencode(&mut self, original: &Instruction, mut replacement: Instruction) -> Flow {
+        if original.segment_prefix() != Register::None && original.mnemonic() == Mnemonic::Lea {
+            replacement.set_segment_prefix(Register::None);
+        }
+        let mut encoder = Encoder::new(64);
+        match encoder.encode(&replacement, self.emitter.address_of(self.emitter.offset())) {
+            Ok(length) if length <= MAX_LENGTH => {
+                let bytes = encoder.take_buffer();
+                self.emitter.bytes(&bytes);
+                Flow::Continues
+            }
+            _ => self.special(original.ip() as u32),
+        }
+    }
+}
+
+/// Offset of a 32-bit displacement in the encoding, or `None` where it is not where it should be.
+fn displacement_offset(bytes: &[u8; 16], length: usize, instruction: &Instruction) -> Option<usize> {
+    let tail = immediate_bytes(instruction);
+    let offset = length.checked_sub(tail + 4)?;
+    let stored = u32::from_le_bytes(bytes[offset..offset + 4].try_into().ok()?);
+    let expected = if instruction.is_ip_rel_memory_operand() {
+        (instruction.ip_rel_memory_address()).wrapping_sub(instruction.next_ip()) as u32
+    } else {
+        instruction.memory_displacement64() as u32
+    };
+    (stored == expected).then_some(offset)
+}
+
+/// Bytes of immediates after the memory operand's displacement. 3DNow! puts its opcode there.
+fn immediate_bytes(instruction: &Instruction) -> usize {
+    let mut bytes = usize::from(instruction.encoding() == iced_x86::EncodingKind::D3NOW);
+    for operand in 0..instruction.op_count() {
+        bytes += match instruction.op_kind(operand) {
+            OpKind::Immediate8 | OpKind::Immediate8_2nd => 1,
+            OpKind::Immediate8to16 | OpKind::Immediate8to32 | OpKind::Immediate8to64 => 1,
+            OpKind::Immediate16 => 2,
+            OpKind::Immediate32 | OpKind::Immediate32to64 => 4,
+            OpKind::Immediate64 => 8,
+            _ => 0,
+        };
+    }
+    bytes + usize::from(has_register_immediate(instruction))
+}
+
+/// Four-operand VEX and XOP forms keep a register in an immediate byte (`is4`).
+fn has_register_immediate(instruction: &Instruction) -> bool {
+    let info = instruction.code().op_code();
+    (0..info.op_count()).any(|operand| {
+        matches!(
+            info.op_kind(operand),
+            iced_x86::OpCodeOperandKind::xmm_is4
+                | iced_x86::OpCodeOperandKind::xmm_is5
+                | iced_x86::OpCodeOperandKind::ymm_is4
+                | iced_x86::OpCodeOperandKind::ymm_is5
+        )
+    }) && !(0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Immediate8)
+}
+
+fn narrow(register: Register) -> Option<Register> {
+    register.is_gpr64().then(|| Register::EAX + register.number() as u32)
+}
+
+fn is_offset_form(code: Code) -> bool {
+    use Code as C;
+    matches!(
+        code,
+        C::Mov_AL_moffs8
+            | C::Mov_AX_moffs16
+            | C::Mov_EAX_moffs32
+            | C::Mov_RAX_moffs64
+            | C::Mov_moffs8_AL
+            | C::Mov_moffs16_AX
+            | C::Mov_moffs32_EAX
+            | C::Mov_moffs64_RAX
+    )
+}
+
+/// maskmov and clzero address memory through rdi or rax without saying so; 0x67 confines them.
+fn implicit_data_pointer(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.mnemonic(),
+        Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu | Mnemonic::Clzero
+    )
+}
+
+/// Whether the instruction may write all of rsp explicitly.
+pub(super) fn writes_stack_pointer(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    let is_rsp = |operand: u32| {
+        instruction.op_count() > operand
+            && instruction.op_kind(operand) == OpKind::Register
+            && matches!(instruction.op_register(operand), Register::RSP | Register::SP)
+    };
+    if is_rsp(0) {
+        return !matches!(instruction.mnemonic(), M::Cmp | M::Test | M::Bt);
+    }
+    is_rsp(1) && matches!(instruction.mnemonic(), M::Xchg | M::Xadd | M::Mulx)
+}
