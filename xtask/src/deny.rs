@@ -33,6 +33,8 @@ fn program() -> anyhow::Result<PathBuf> {
         let status = Command::new("cargo")
             .args(["install", "cargo-deny", "--version", VERSION, "--locked", "--root"])
             .arg(&tools)
+            // It runs for a second: building it optimised would take longer than it could ever save.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
             .status()
             .context("could not run cargo")?;
         ensure!(status.success(), "could not install cargo-deny {VERSION}");
