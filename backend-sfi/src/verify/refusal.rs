@@ -23,7 +23,7 @@ impl Refusal {
 }
 
 /// At most 15 bytes of one instruction.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub struct InstructionBytes {
     bytes: [u8; 15],
     length: u8,
@@ -44,6 +44,12 @@ impl From<&[u8]> for InstructionBytes {
             copy.length += 1;
         }
         copy
+    }
+}
+
+impl fmt::Debug for InstructionBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
