@@ -1,0 +1,17 @@
+//! Properties with x86-64 guests, by what they look at.
+
+pub(super) mod asynchrony;
+pub(super) mod code;
+pub(super) mod faults;
+pub(super) mod fork;
+mod forms;
+pub(super) mod host_state;
+pub(super) mod jumps;
+pub(super) mod loads;
+pub(super) mod registers;
+mod snippet;
+pub(super) mod stores;
+pub(super) mod syscalls;
+pub(super) mod vectors;
+
+pub use self::host_state::HIJACKED;
