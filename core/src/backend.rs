@@ -289,6 +289,14 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
     /// Makes the backend usable in a forked child (contract 7). The calling thread is the child's only one.
     fn after_fork_in_child(&self) -> Result<(), BackendError>;
 
+    /// Makes the backend usable in a child that shares this address space while its parent is suspended (`vfork`). The child
+    /// is another kernel task, with a host stack of its own; thread-local storage, thread pointer and segment bases are
+    /// the parent's, and so is the guest thread that it goes on to run. Whatever the kernel keeps for a task and
+    /// does not hand on to a child has to be set up again; memory is not to be touched.
+    fn after_vfork_in_child(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Figures for `--stats`.
     fn statistics(&self) -> Vec<Statistic> {
         Vec::new()

@@ -3,14 +3,13 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::sync::Mutex;
 
 use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Statistic, SyscallMonitor};
 
 use crate::backends::ChoiceError;
 use crate::loader::{self, LoadError, Program};
-use crate::memory::MemoryMap;
-use crate::process::{self, Ending, Process};
+use crate::process::{self, Ending, Launch, Process};
+use crate::signal;
 use crate::thread::Thread;
 
 /// What is to be run.
@@ -22,6 +21,8 @@ pub struct Guest<'a> {
     pub arguments: &'a [&'a CStr],
     /// Its environment.
     pub environment: &'a [&'a CStr],
+    /// The options of the command line, in the form in which [`process::Handover`] is to bring them to the endo of an exec.
+    pub options: &'a [u8],
     /// Called with the backend's figures once the guest has ended, if wanted.
     pub report_statistics: Option<&'a dyn Fn(Vec<Statistic>)>,
 }
@@ -55,18 +56,14 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     guest: &Guest<'_>,
 ) -> Result<Ending, LaunchError> {
     let backend = B::new(config)?;
-    let window = backend.window(DomainId::MAIN)?;
+    let host = |what| move |source| LaunchError::Host { what, source };
+    let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
     // Signal handlers reach it, so it stays for as long as the process does.
-    let process = Box::leak(Box::new(Process {
-        backend,
-        monitor,
-        memory: Mutex::new(MemoryMap::new(window)),
-        signals: Mutex::default(),
-        image: Mutex::default(),
-    }));
+    let process = Box::leak(Box::new(Process::new(backend, monitor, launch)?));
+    signal::install(&process.backend).map_err(host("install signal handlers"))?;
     let start = loader::load(process, guest.program, guest.arguments, guest.environment)?;
     let state = process.backend.create_thread(DomainId::MAIN, start.thread_state())?;
-    let mut thread = Thread { process, guest: state, signals: Default::default(), ending: None };
+    let mut thread = Thread::first(process, state);
     process.monitor.thread_started();
     let ending = process::run(&mut thread);
     process.monitor.thread_exited();

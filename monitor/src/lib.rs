@@ -6,7 +6,6 @@
 
 pub mod backends;
 pub mod cli;
-pub mod die;
 pub mod errno;
 pub mod launch;
 pub mod loader;

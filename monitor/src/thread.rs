@@ -1,8 +1,8 @@
 //! A guest thread.
 
-use endo_core::{IsolationBackend, Registers};
+use endo_core::{GuestAddr, IsolationBackend, Registers};
 
-use crate::process::{Ending, Process};
+use crate::process::{Ending, ExecInFlight, Process, RobustList};
 use crate::signal::ThreadSignals;
 
 /// A guest thread, owned by the host thread that runs it.
@@ -13,11 +13,31 @@ pub struct Thread<'p, B: IsolationBackend, M> {
     pub guest: B::Thread,
     /// Its signal mask, alternate stack and pending signals.
     pub signals: ThreadSignals,
+    /// The word that becomes zero when the thread ends, if it shares its memory (`set_tid_address`).
+    pub clear_child_tid: GuestAddr,
+    /// The locks that others must learn of if the thread ends with them held.
+    pub robust_list: RobustList,
+    /// What an exec that has not failed yet needs. A child of `vfork` leaves it to its parent to free.
+    pub exec_in_flight: Option<Box<ExecInFlight>>,
     /// Set when the process is to end.
     pub ending: Option<Ending>,
 }
 
-impl<B: IsolationBackend, M> Thread<'_, B, M> {
+impl<'p, B: IsolationBackend, M> Thread<'p, B, M> {
+    /// The first thread of a process, with the signal state that the process inherited.
+    pub fn first(process: &'p Process<B, M>, guest: B::Thread) -> Self {
+        let signals = ThreadSignals::inherited();
+        Thread {
+            process,
+            guest,
+            signals,
+            clear_child_tid: GuestAddr(0),
+            robust_list: RobustList::NONE,
+            exec_in_flight: None,
+            ending: None,
+        }
+    }
+
     /// The general registers.
     pub fn registers(&self) -> &Registers {
         &self.process.backend.state(&self.guest).registers

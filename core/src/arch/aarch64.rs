@@ -35,6 +35,11 @@ impl Registers {
         self.tpidr
     }
 
+    /// Changes the thread pointer.
+    pub const fn set_thread_pointer(&mut self, value: u64) {
+        self.tpidr = value;
+    }
+
     /// The number of the system call that the thread stands at: w8.
     pub const fn syscall_number(&self) -> u32 {
         self.x[8] as u32

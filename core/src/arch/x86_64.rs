@@ -98,6 +98,11 @@ impl Registers {
         self.fs_base
     }
 
+    /// Changes the thread pointer.
+    pub const fn set_thread_pointer(&mut self, value: u64) {
+        self.fs_base = value;
+    }
+
     /// The number of the system call that the thread stands at, as the kernel reads it: the low 32 bits of rax
     /// (entry_64.S passes eax, sign-extended).
     pub const fn syscall_number(&self) -> u32 {

@@ -249,6 +249,10 @@ unsafe impl IsolationBackend for NullBackend {
         dispatch::arm_after_fork()
             .map_err(|source| BackendError::Host { what: "arm syscall user dispatch", source })
     }
+
+    fn after_vfork_in_child(&self) -> Result<(), BackendError> {
+        self.after_fork_in_child()
+    }
 }
 
 impl NullBackend {

@@ -16,6 +16,8 @@ use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::process::Handover;
+
 /// Runs unmodified Linux programs confined, with every system call monitored.
 ///
 /// The exit status of `endo run` is the program's own, and a signal that ends the program ends endo too. 125: endo
@@ -45,6 +47,14 @@ pub enum Command {
 
 /// What `main` does: runs a command line, and says with which status to exit. A message of failure has been printed.
 pub fn main(arguments: Vec<OsString>, environment: &[&CStr]) -> i32 {
+    match Handover::receive() {
+        Ok(None) => {}
+        Ok(Some(handover)) => return run::resume(&handover),
+        Err(error) => {
+            eprintln!("endo: cannot take over from the program before: {error}");
+            return exit::FAILURE;
+        }
+    }
     let outcome = match Cli::try_parse_from(arguments) {
         Ok(cli) => execute(cli.command, environment),
         Err(error) => usage::explain(&error),

@@ -4,15 +4,15 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use clap::{Parser, ValueEnum};
 use endo_core::syscall::NullMonitor;
 use endo_core::{BackendConfig, VerifyMode};
 
-use super::Failure;
+use super::{Cli, Command, Failure};
 use crate::backends::{self, BackendChoice};
-use crate::die;
 use crate::launch::Guest;
-use crate::loader;
-use crate::process::Ending;
+use crate::loader::{self, Program};
+use crate::process::{Ending, Handover};
 
 /// Options of `endo run`.
 #[derive(Debug, clap::Args)]
@@ -80,17 +80,81 @@ pub fn execute(options: &RunOptions, environment: &[&CStr]) -> Result<i32, Failu
     let name = options.program[0].to_string_lossy();
     let path = variable(environment, b"PATH=");
     let program = loader::find(arguments[0], path).map_err(|error| Failure::load(&name, &error))?;
+    start(options, &program, &arguments, environment)
+}
+
+/// Goes on as the program that a guest has exec'd. The endo before this one found that it could be done; if that has
+/// changed since, there is nobody left to tell, and the process ends as the kernel would end it.
+pub fn resume(handover: &Handover) -> i32 {
+    let outcome = parse_options(&handover.options).and_then(|options| {
+        let program = handover.open().map_err(|error| Failure::load("exec", &error))?;
+        let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
+        let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
+        start(&options, &program, &arguments, &environment)
+    });
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        Ending::Killed(libc::SIGKILL).finish()
+    })
+}
+
+fn start(
+    options: &RunOptions,
+    program: &Program,
+    arguments: &[&CStr],
+    environment: &[&CStr],
+) -> Result<i32, Failure> {
     let config = BackendConfig {
         cache_bytes: options.cache_size,
         verify: options.verify.into(),
         fast_paths: &[],
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
     };
-    let guest = Guest { program: &program, arguments: &arguments, environment, report_statistics: None };
+    let handed_on = options.to_bytes();
+    let guest = Guest { program, arguments, environment, options: &handed_on, report_statistics: None };
     let ending = backends::run(options.backend, config, NullMonitor, &guest);
+    let name = program.exec_name.to_string_lossy();
     match ending.map_err(|error| Failure::launch(&name, &error))? {
         Ending::Exited(status) => Ok(status),
-        Ending::Killed(signal) => Ok(die::die_of(signal)),
+        killed @ Ending::Killed(_) => killed.finish(),
+    }
+}
+
+impl RunOptions {
+    /// The options as a command line, without the program: each followed by a zero byte.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut value = |name: &str, value: OsString| {
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(value);
+            words.push(word);
+        };
+        let named = |choice: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            choice().map(|choice| OsString::from(choice.get_name())).unwrap_or_default()
+        };
+        value("backend", named(&|| self.backend.to_possible_value()));
+        value("verify", named(&|| self.verify.to_possible_value()));
+        if let Some(bytes) = self.cache_size {
+            value("cache-size", bytes.to_string().into());
+        }
+        if let Some(file) = &self.log_file {
+            // The program may have changed its working directory by the time of an exec.
+            value("log-file", std::path::absolute(file).unwrap_or_else(|_| file.clone()).into());
+        }
+        let flags = [(self.trace, "--trace"), (self.stats, "--stats"), (self.perf_map, "--perf-map")];
+        words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into()));
+        words.into_iter().flat_map(|word| word.into_vec().into_iter().chain([0])).collect()
+    }
+}
+
+/// Undoes [`RunOptions::to_bytes`].
+fn parse_options(bytes: &[u8]) -> Result<RunOptions, Failure> {
+    let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
+    let words = words.map(|word| OsStr::from_bytes(word).to_owned());
+    let line = ["endo".into(), "run".into()].into_iter().chain(words).chain(["--".into(), "exec".into()]);
+    match Cli::try_parse_from(line).map(|cli| cli.command) {
+        Ok(Command::Run(options)) => Ok(options),
+        _ => Err(Failure::new("the options of an exec are broken")),
     }
 }
 
@@ -136,6 +200,16 @@ mod tests {
         for text in ["", "K", "-1", "1T", "1.5M", "0", "99999999999999999999", "18446744073709551615G"] {
             assert!(parse_bytes(text).is_err(), "{text} is no size");
         }
+    }
+
+    #[test]
+    fn options_reach_the_endo_of_an_exec() {
+        let line = ["endo", "run", "--backend=null", "--trace", "--cache-size=4K", "--log-file=/a b", "x"];
+        let Command::Run(options) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+        let again = parse_options(&options.to_bytes()).unwrap();
+        assert_eq!(again.to_bytes(), options.to_bytes());
+        assert_eq!((again.backend, again.trace, again.stats), (BackendChoice::Null, true, false));
+        assert_eq!((again.cache_size, again.log_file), (Some(4096), Some("/a b".into())));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod search;
 pub mod stack;
 pub mod vdso;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 
 use endo_core::{
@@ -102,6 +102,18 @@ pub fn load<B: IsolationBackend, M: SyscallMonitor>(
         _ => entry,
     };
     Ok(StartState { pc: GuestAddr(pc), sp: GuestAddr(initial.pointer) })
+}
+
+/// What [`load`] would refuse about the arguments of an exec, without doing anything; and the arguments as the program
+/// will find them, a script's interpreter first.
+pub fn check_arguments(
+    window: GuestRange,
+    program: &Program,
+    argv: &[&CStr],
+    environment: &[&CStr],
+) -> Result<Vec<CString>, LoadError> {
+    let arguments = program.arguments(argv, environment, place::stack_bytes(window))?;
+    Ok(arguments.arguments.iter().map(|&argument| argument.to_owned()).collect())
 }
 
 struct Loader<'a, B> {

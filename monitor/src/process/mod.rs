@@ -1,13 +1,29 @@
 //! What the threads of a guest share, and the loop that runs each of them.
+//!
+//! [`clone`] makes new processes, [`vfork`] those that borrow their parent's memory. [`exec`] decides whether another
+//! program may run and hands over to a new endo, which picks up the [`handover`]. [`calls`] are the system
+//! calls, [`ending`] is the end.
+
+pub mod calls;
+mod clone;
+mod ending;
+mod exec;
+pub mod handover;
+mod robust;
+mod vfork;
 
 use std::ffi::CString;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
-use endo_core::{Exit, IsolationBackend, SyscallMonitor};
+use endo_core::{BackendError, DomainId, Exit, IsolationBackend, SyscallMonitor};
 
 use crate::memory::MemoryMap;
 use crate::signal::SignalActions;
 use crate::thread::Thread;
+pub use ending::Ending;
+pub use exec::ExecInFlight;
+pub use handover::{Handover, Launch};
+pub use robust::RobustList;
 
 /// A guest process.
 #[derive(Debug)]
@@ -22,6 +38,40 @@ pub struct Process<B, M> {
     pub signals: Mutex<SignalActions>,
     /// Which program it is.
     pub image: Mutex<Image>,
+    /// How endo was started, for the endo that an exec starts.
+    pub launch: Launch,
+}
+
+impl<B: IsolationBackend, M> Process<B, M> {
+    /// A process without a program yet.
+    pub fn new(backend: B, monitor: M, launch: Launch) -> Result<Self, BackendError> {
+        let window = backend.window(DomainId::MAIN)?;
+        Ok(Process {
+            backend,
+            monitor,
+            memory: Mutex::new(MemoryMap::new(window)),
+            signals: Mutex::default(),
+            image: Mutex::default(),
+            launch,
+        })
+    }
+}
+
+impl<B, M> Process<B, M> {
+    /// The address space, locked.
+    pub fn memory(&self) -> MutexGuard<'_, MemoryMap> {
+        self.memory.lock().expect("no thread panics with the memory map locked")
+    }
+
+    /// What the process does about signals, locked.
+    pub fn signals(&self) -> MutexGuard<'_, SignalActions> {
+        self.signals.lock().expect("no thread panics with the signal actions locked")
+    }
+
+    /// Which program it is, locked.
+    pub fn image(&self) -> MutexGuard<'_, Image> {
+        self.image.lock().expect("no thread panics with the image locked")
+    }
 }
 
 /// What a process is running, for /proc and exec.
@@ -35,15 +85,6 @@ pub struct Image {
     pub auxiliary_vector: Vec<u8>,
 }
 
-/// How a guest process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// `exit_group` with this status.
-    Exited(i32),
-    /// A signal's default action.
-    Killed(i32),
-}
-
 /// Runs a thread until its process ends.
 pub fn run<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) -> Ending {
     loop {
@@ -54,6 +95,7 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>
         }
         crate::signal::deliver_pending(thread);
         if let Some(ending) = thread.ending {
+            thread.robust_list.abandon(thread.user());
             return ending;
         }
     }

@@ -1,19 +1,28 @@
 //! The guest's signals.
+//!
+//! The kernel holds what a guest blocks, and does what a guest leaves to the default; the monitor's handler ([`host`])
+//! takes the rest from it, one at a time. [`deliver`] turns a fault or a signal taken into a handler's frame ([`frame`])
+//! or the end of the process. [`actions`] is what a process does about signals, [`state`] what a thread has of its
+//! own. [`calls`] are the system calls, [`blocking`] how a call that may block never sleeps through a signal.
 
-use endo_core::{Fault, IsolationBackend, SyscallMonitor};
+pub mod actions;
+pub mod altstack;
+pub mod blocking;
+pub mod calls;
+mod deliver;
+mod frame;
+pub mod host;
+pub mod info;
+mod kernel;
+pub(crate) mod line;
+mod queue;
+pub mod set;
+pub mod state;
 
-use crate::thread::Thread;
-
-/// What a process does about each signal.
-#[derive(Debug, Default)]
-pub struct SignalActions {}
-
-/// A thread's mask, alternate stack and pending signals.
-#[derive(Debug, Default)]
-pub struct ThreadSignals {}
-
-/// Turns a fault into the signal that the kernel would raise for it.
-pub fn raise_fault<B: IsolationBackend, M: SyscallMonitor>(_thread: &mut Thread<'_, B, M>, _fault: Fault) {}
-
-/// Delivers what is pending and not blocked: a handler's frame, or the default action.
-pub fn deliver_pending<B: IsolationBackend, M: SyscallMonitor>(_thread: &mut Thread<'_, B, M>) {}
+pub use actions::{Action, Disposition, SignalActions};
+pub use blocking::{RESTART, blocking_syscall};
+pub use deliver::{deliver_pending, finish_syscall, raise_fault};
+pub use host::install;
+pub use info::SigInfo;
+pub use set::{SigSet, Signal};
+pub use state::ThreadSignals;

@@ -1,0 +1,286 @@
+//! New processes: `fork`, `vfork`, `clone`, `clone3` (kernel/fork.c).
+
+use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
+
+use super::{RobustList, vfork};
+use crate::errno::{Errno, SyscallResult};
+use crate::memory::user::UserMemory;
+use crate::signal::{Signal, host, line::Line};
+use crate::syscall::raw::syscall6;
+use crate::thread::Thread;
+
+/// `CLONE_` flags, as `clone3` has them: 64 bits, no exit signal among them.
+pub(super) mod flags {
+    pub(crate) const VM: u64 = libc::CLONE_VM as u64;
+    pub(crate) const PIDFD: u64 = libc::CLONE_PIDFD as u64;
+    pub(crate) const VFORK: u64 = libc::CLONE_VFORK as u64;
+    pub(crate) const THREAD: u64 = libc::CLONE_THREAD as u64;
+    pub(crate) const SETTLS: u64 = libc::CLONE_SETTLS as u64;
+    pub(crate) const PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
+    pub(crate) const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
+    pub(crate) const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
+    pub(crate) const CLEAR_SIGHAND: u64 = 1 << 32;
+    /// What the monitor does itself, in guest memory and for guest registers.
+    pub(crate) const OWN: u64 =
+        SETTLS | PARENT_SETTID | CHILD_CLEARTID | CHILD_SETTID | CLEAR_SIGHAND | libc::CLONE_DETACHED as u64;
+}
+
+/// What a guest wants of a new process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CloneRequest {
+    pub(super) flags: u64,
+    pub(super) exit_signal: u64,
+    /// The child's stack pointer, unless zero.
+    pub(super) stack_pointer: u64,
+    pub(super) parent_tid: GuestAddr,
+    pub(super) child_tid: GuestAddr,
+    pub(super) pidfd: GuestAddr,
+    pub(super) tls: u64,
+    pub(super) set_tid: Vec<i32>,
+    pub(super) cgroup: u64,
+}
+
+/// The kernel's `struct clone_args`, version 2.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct KernelCloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `fork()`.
+pub fn fork<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    _: [u64; 6],
+) -> SyscallResult {
+    start(thread, CloneRequest { exit_signal: libc::SIGCHLD as u64, ..Default::default() })
+}
+
+/// `vfork()`.
+pub fn vfork<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    _: [u64; 6],
+) -> SyscallResult {
+    let flags = flags::VM | flags::VFORK;
+    start(thread, CloneRequest { flags, exit_signal: libc::SIGCHLD as u64, ..Default::default() })
+}
+
+/// `clone(flags, stack, parent_tid, child_tid, tls)`; the last two change places on aarch64.
+pub fn clone<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [flags, stack, parent_tid, fourth, fifth, _]: [u64; 6],
+) -> SyscallResult {
+    const EXIT_SIGNAL: u64 = 0xff;
+    let (child_tid, tls) = if cfg!(target_arch = "aarch64") { (fifth, fourth) } else { (fourth, fifth) };
+    // The kernel looks at the low 32 bits, and takes one address for two purposes.
+    let request = CloneRequest {
+        flags: u64::from(flags as u32) & !EXIT_SIGNAL,
+        exit_signal: flags & EXIT_SIGNAL,
+        stack_pointer: stack,
+        parent_tid: GuestAddr(parent_tid),
+        pidfd: GuestAddr(parent_tid),
+        child_tid: GuestAddr(child_tid),
+        tls,
+        ..Default::default()
+    };
+    if request.flags & (flags::PIDFD | flags::PARENT_SETTID) == flags::PIDFD | flags::PARENT_SETTID {
+        return Err(Errno::EINVAL);
+    }
+    start(thread, request)
+}
+
+/// `clone3(arguments, size)`.
+pub fn clone3<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [arguments, size, ..]: [u64; 6],
+) -> SyscallResult {
+    let request = read_clone3(thread.user(), GuestAddr(arguments), size)?;
+    start(thread, request)
+}
+
+/// `copy_clone_args_from_user`.
+fn read_clone3<B: IsolationBackend>(
+    user: UserMemory<'_, B>,
+    at: GuestAddr,
+    size: u64,
+) -> Result<CloneRequest, Errno> {
+    const FIRST_VERSION: u64 = 64;
+    const MAX_PID_NAMESPACES: u64 = 32;
+    if size > endo_core::PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    if size < FIRST_VERSION {
+        return Err(Errno::EINVAL);
+    }
+    let bytes = user.read_bytes(at, size as usize)?;
+    let known = size_of::<KernelCloneArgs>().min(bytes.len());
+    if bytes[known..].iter().any(|&byte| byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let word = |index: usize| {
+        let bytes = bytes[..known].get(index * 8..index * 8 + 8);
+        bytes.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+    };
+    let (stack, stack_size, set_tid, set_tid_size) = (word(5), word(6), word(8), word(9));
+    let has_half_a_stack = (stack == 0) != (stack_size == 0);
+    let has_half_a_tid_list = (set_tid == 0) != (set_tid_size == 0);
+    if has_half_a_stack || has_half_a_tid_list || set_tid_size > MAX_PID_NAMESPACES {
+        return Err(Errno::EINVAL);
+    }
+    Ok(CloneRequest {
+        flags: word(0),
+        pidfd: GuestAddr(word(1)),
+        child_tid: GuestAddr(word(2)),
+        parent_tid: GuestAddr(word(3)),
+        exit_signal: word(4),
+        stack_pointer: stack.wrapping_add(stack_size),
+        tls: word(7),
+        set_tid: user.read_array(GuestAddr(set_tid), set_tid_size as usize)?,
+        cgroup: word(10),
+    })
+}
+
+fn start<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    request: CloneRequest,
+) -> SyscallResult {
+    let shares_memory = request.flags & flags::VM != 0;
+    match () {
+        () if request.flags & flags::THREAD != 0 => {
+            report_once("the program wants a second thread, which endo cannot run yet");
+            Err(Errno::EAGAIN)
+        }
+        () if shares_memory && request.flags & flags::VFORK != 0 => vfork::start(thread, &request),
+        () if shares_memory => {
+            report_once("the program wants a process that shares its memory, which endo cannot run yet");
+            Err(Errno::ENOSYS)
+        }
+        () => fork_process(thread, &request),
+    }
+}
+
+fn fork_process<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    request: &CloneRequest,
+) -> SyscallResult {
+    let mut pidfd = -1_i32;
+    // A signal that is sent to the child before it has forgotten the parent's must wait.
+    host::block_all();
+    let forked = host_fork(request, &mut pidfd);
+    match forked {
+        Ok(0) => {
+            become_child(thread);
+            prepare_child(thread, request);
+        }
+        Ok(pid) => {
+            host::apply_mask(thread.signals.mask());
+            report_to_parent(thread, request, pid as i32, pidfd);
+        }
+        Err(_) => host::apply_mask(thread.signals.mask()),
+    }
+    forked
+}
+
+/// Forks the host process. Whatever the monitor does itself is left out.
+fn host_fork(request: &CloneRequest, pidfd: &mut i32) -> SyscallResult {
+    let host_flags = request.flags & !flags::OWN;
+    let is_plain =
+        host_flags == 0 && request.exit_signal == libc::SIGCHLD as u64 && request.set_tid.is_empty();
+    if is_plain {
+        // SAFETY: the process has one thread; the child goes on as a copy of this one. The C library's own fork keeps its
+        // locks and its idea of the thread's id right.
+        let pid = unsafe { libc::fork() };
+        return if pid < 0 { Err(Errno::last()) } else { Ok(pid as u64) };
+    }
+    let arguments = KernelCloneArgs {
+        flags: host_flags,
+        pidfd: core::ptr::from_mut(pidfd) as u64,
+        exit_signal: request.exit_signal,
+        set_tid: if request.set_tid.is_empty() { 0 } else { request.set_tid.as_ptr() as u64 },
+        set_tid_size: request.set_tid.len() as u64,
+        cgroup: request.cgroup,
+        ..Default::default()
+    };
+    let size = size_of::<KernelCloneArgs>() as u64;
+    // SAFETY: without CLONE_VM the child is a copy that goes on from here, on its copy of the stack. The kernel reads
+    // the arguments and the ids, and writes the descriptor.
+    unsafe { syscall6(libc::SYS_clone3 as u32, [&raw const arguments as u64, size, 0, 0, 0, 0]) }
+}
+
+/// Makes the monitor's state that of a forked child.
+fn become_child<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
+    let process = thread.process;
+    let backend = &process.backend;
+    let is_ready =
+        backend.after_fork_in_child().is_ok() && process.memory().after_fork_in_child(backend).is_ok();
+    if !is_ready {
+        let mut line = Line::new();
+        line.text("endo: internal error: a forked child cannot go on\n").write_to_stderr();
+        super::Ending::Killed(libc::SIGKILL).finish();
+    }
+}
+
+/// What a new process finds: its signals, its stack, its thread pointer, its thread id where it asked for it.
+pub(super) fn prepare_child<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    request: &CloneRequest,
+) {
+    let has = |flag| request.flags & flag != 0;
+    thread.signals.after_fork_in_child();
+    if has(flags::CLEAR_SIGHAND) {
+        thread.process.signals().clear_handlers();
+    }
+    if request.stack_pointer != 0 {
+        thread.registers_mut().set_stack_pointer(request.stack_pointer);
+    }
+    if has(flags::SETTLS) {
+        thread.registers_mut().set_thread_pointer(request.tls);
+    }
+    thread.robust_list = RobustList::NONE;
+    thread.clear_child_tid = if has(flags::CHILD_CLEARTID) { request.child_tid } else { GuestAddr(0) };
+    if has(flags::CHILD_SETTID) {
+        // SAFETY: no precondition.
+        let tid = unsafe { libc::gettid() };
+        // The kernel does not tell anybody when this fails (`schedule_tail`).
+        let _ = thread.user().write(request.child_tid, &tid);
+    }
+}
+
+/// Stores what the parent asked to be told. The kernel ignores failures of the first (`kernel_clone`).
+pub(super) fn report_to_parent<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    request: &CloneRequest,
+    pid: i32,
+    pidfd: i32,
+) {
+    if request.flags & flags::PARENT_SETTID != 0 {
+        let _ = thread.user().write(request.parent_tid, &pid);
+    }
+    if request.flags & flags::PIDFD != 0 {
+        let _ = thread.user().write(request.pidfd, &pidfd);
+    }
+}
+
+/// One line a process about what endo cannot do.
+fn report_once(what: &str) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+    if !IS_REPORTED.swap(true, Ordering::Relaxed) {
+        let mut line = Line::new();
+        line.text("endo: ").text(what).text("\n").write_to_stderr();
+    }
+}
+
+/// The signal that tells a parent of its child's end, if it can be one.
+pub(super) fn valid_exit_signal(request: &CloneRequest) -> bool {
+    request.exit_signal == 0 || Signal::new(request.exit_signal as i32).is_some()
+}

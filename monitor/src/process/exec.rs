@@ -1,0 +1,265 @@
+//! `execve` and `execveat` (fs/exec.c): all that can fail is tried first, then the kernel starts endo again.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+
+use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
+
+use super::handover::{self, Handover, ProgramName};
+use crate::errno::{Errno, SyscallResult};
+use crate::loader::{self, Program};
+use crate::memory::user::UserMemory;
+use crate::signal::{Disposition, Signal, host, line::Line};
+use crate::thread::Thread;
+
+/// The memory of an exec under way. When it succeeds the kernel takes it; under a `vfork` the parent, whose memory it
+/// is too, frees it. No descriptor may be owned here: those of the child are not the parent's.
+#[derive(Debug)]
+pub struct ExecInFlight {
+    /// What the pointers point to.
+    _strings: [Vec<CString>; 2],
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+/// `execve(path, argv, envp)`. It returns only when it fails.
+pub fn execve<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [path, argv, envp, ..]: [u64; 6],
+) -> SyscallResult {
+    let path = thread.user().read_path(GuestAddr(path))?;
+    exec(thread, Named::by_path(path), argv, envp)
+}
+
+/// `execveat(directory, path, argv, envp, flags)`. It returns only when it fails.
+pub fn execveat<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [directory, path, argv, envp, flags, _]: [u64; 6],
+) -> SyscallResult {
+    let path = thread.user().read_path(GuestAddr(path))?;
+    let named = Named::by_directory(directory as i32, path, flags as i32)?;
+    exec(thread, named, argv, envp)
+}
+
+/// A file that is to be executed.
+enum Named {
+    Path(CString),
+    File(File, CString),
+}
+
+impl Named {
+    fn by_path(path: CString) -> Self {
+        Named::Path(path)
+    }
+
+    /// `do_open_execat` and `alloc_bprm`: what the name means, and what the program will be told its name is.
+    fn by_directory(directory: RawFd, path: CString, flags: i32) -> Result<Self, Errno> {
+        if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let is_plain = path.to_bytes().starts_with(b"/") || directory == libc::AT_FDCWD;
+        if is_plain && flags & libc::AT_SYMLINK_NOFOLLOW == 0 && !path.is_empty() {
+            return Ok(Named::Path(path));
+        }
+        if path.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let name = match (path.is_empty(), is_plain) {
+            (true, _) => format!("/dev/fd/{directory}").into_bytes(),
+            (false, true) => path.to_bytes().to_vec(),
+            (false, false) => [format!("/dev/fd/{directory}/").as_bytes(), path.to_bytes()].concat(),
+        };
+        let file = open_at(directory, &path, flags)?;
+        Ok(Named::File(file, CString::new(name).map_err(|_| Errno::ENOENT)?))
+    }
+}
+
+fn open_at(directory: RawFd, path: &CStr, flags: i32) -> Result<File, Errno> {
+    let nofollow = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
+    let by_descriptor = CString::new(format!("/proc/self/fd/{directory}")).map_err(|_| Errno::EBADF)?;
+    // Opened again rather than duplicated: a descriptor made with O_PATH cannot be read.
+    let (directory, path) =
+        if path.is_empty() { (libc::AT_FDCWD, by_descriptor.as_c_str()) } else { (directory, path) };
+    let how = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK | nofollow;
+    // SAFETY: the path ends with a NUL and outlives the call.
+    let fd = unsafe { libc::openat(directory, path.as_ptr(), how) };
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn exec<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    named: Named,
+    argv: u64,
+    envp: u64,
+) -> SyscallResult {
+    let process = thread.process;
+    let user = thread.user();
+    let named = own_executable(named, &process.image().executable);
+    let (name, program, kept) = open(named)?;
+    let mut budget = Budget::of_exec();
+    let arguments = read_strings(user, GuestAddr(argv), &mut budget)?;
+    let environment = read_strings(user, GuestAddr(envp), &mut budget)?;
+    let window = process.memory().window();
+    let (argv, envp) = (as_c_strs(&arguments), as_c_strs(&environment));
+    let host_arguments = loader::check_arguments(window, &program, &argv, &envp);
+    let host_arguments = host_arguments.map_err(|error| error.errno())?;
+    report_lost_privilege(&program);
+    process.monitor.exec(&program.exec_name);
+    drop(program);
+    let options = process.launch.options.clone();
+    let memfd = Handover { options, program: name, arguments, environment }.into_memfd()?;
+    let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
+    let flight = &**thread.exec_in_flight.insert(Box::new(flight));
+    let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
+    relinquish_signals(thread);
+    // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is over.
+    let errno = unsafe { start(process.launch.executable(), argv, envp) };
+    take_over_signals(thread);
+    thread.exec_in_flight = None;
+    drop(memfd);
+    drop(kept);
+    Err(errno)
+}
+
+fn as_c_strs(strings: &[CString]) -> Vec<&CStr> {
+    strings.iter().map(CString::as_c_str).collect()
+}
+
+/// A path that means "the program that is running" means the guest's, not endo's.
+fn own_executable(named: Named, executable: &CStr) -> Named {
+    let Named::Path(path) = &named else { return named };
+    let own = format!("/proc/{}/exe", std::process::id());
+    let names: [&[u8]; 3] = [b"/proc/self/exe", b"/proc/thread-self/exe", own.as_bytes()];
+    if names.contains(&path.to_bytes()) { Named::Path(executable.to_owned()) } else { named }
+}
+
+/// Opens a program as the endo of the exec will; for a file without a name of its own, with a descriptor that lasts.
+fn open(named: Named) -> Result<(ProgramName, Program, Option<OwnedFd>), Errno> {
+    match named {
+        Named::Path(path) => {
+            let program = Program::open(&path).map_err(|error| error.errno())?;
+            Ok((ProgramName::Path(path), program, None))
+        }
+        Named::File(file, name) => {
+            let kept = file.try_clone().map_err(|_| Errno::EMFILE)?;
+            let program = Program::from_file(file, name.clone()).map_err(|error| error.errno())?;
+            // SAFETY: the call takes no pointer.
+            if unsafe { libc::fcntl(kept.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+                return Err(Errno::last());
+            }
+            let kept = OwnedFd::from(kept);
+            Ok((ProgramName::Descriptor(kept.as_raw_fd(), name), program, Some(kept)))
+        }
+    }
+}
+
+/// Bytes of strings and pointers that an exec may still read: no more than the kernel ever takes.
+struct Budget(usize);
+
+impl Budget {
+    /// Three quarters of `_STK_LIM` (fs/exec.c, `bprm_stack_limits`).
+    fn of_exec() -> Self {
+        Budget(6 << 20)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Errno> {
+        self.0 = self.0.checked_sub(bytes).ok_or(Errno::E2BIG)?;
+        Ok(())
+    }
+}
+
+/// The strings of a null-terminated array of pointers; a null array has none.
+fn read_strings<B: IsolationBackend>(
+    user: UserMemory<'_, B>,
+    array: GuestAddr,
+    budget: &mut Budget,
+) -> Result<Vec<CString>, Errno> {
+    /// `MAX_ARG_STRLEN`.
+    const LONGEST: usize = 128 << 10;
+    let mut strings = Vec::new();
+    if array.0 == 0 {
+        return Ok(strings);
+    }
+    loop {
+        let at = array.checked_add(strings.len() as u64 * 8).ok_or(Errno::EFAULT)?;
+        let pointer: u64 = user.read(at)?;
+        if pointer == 0 {
+            return Ok(strings);
+        }
+        let string = user.read_cstr(GuestAddr(pointer), LONGEST);
+        let string =
+            string.map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno })?;
+        budget.spend(string.as_bytes_with_nul().len() + 8)?;
+        strings.push(string);
+    }
+}
+
+/// A set-user-id program runs, like everything under endo, with the privilege that endo has.
+fn report_lost_privilege(program: &Program) {
+    let Ok(status) = program.main.file.metadata() else { return };
+    // SAFETY: no precondition.
+    let user = unsafe { libc::geteuid() };
+    // SAFETY: no precondition.
+    let group = unsafe { libc::getegid() };
+    let gains_user = status.mode() & libc::S_ISUID != 0 && status.uid() != user;
+    let gains_group = status.mode() & libc::S_ISGID != 0 && status.gid() != group;
+    if gains_user || gains_group {
+        let mut line = Line::new();
+        line.text("endo: ").text(&program.exec_name.to_string_lossy());
+        line.text(" is set-user-id or set-group-id: it runs without that privilege\n").write_to_stderr();
+    }
+}
+
+/// Leaves signals to the kernel as the guest has them, which is what the exec hands on: dispositions that ignore, the
+/// mask, and what is pending.
+fn relinquish_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
+    host::block_all();
+    thread.signals.give_back_all();
+    let actions = thread.process.signals();
+    for signal in Signal::SYNCHRONOUS {
+        host::relinquish(signal, actions.get(signal).disposition() == Disposition::Ignore);
+    }
+    host::set_exact_mask(thread.signals.mask());
+}
+
+/// Undoes [`relinquish_signals`].
+fn take_over_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
+    let actions = thread.process.signals();
+    for signal in Signal::SYNCHRONOUS {
+        host::take_over(signal, actions.get(signal).flags);
+    }
+    host::apply_mask(thread.signals.mask());
+}
+
+impl ExecInFlight {
+    fn new(arguments: Vec<CString>, environment: Vec<CString>) -> Self {
+        let terminated = |strings: &[CString]| {
+            strings.iter().map(|string| string.as_ptr()).chain([core::ptr::null()]).collect()
+        };
+        // The pointers are to the strings' own memory, which does not move with the vectors.
+        let (argv, envp) = (terminated(&arguments), terminated(&environment));
+        ExecInFlight { _strings: [arguments, environment], argv, envp }
+    }
+}
+
+/// Starts the file behind `executable` in this process; comes back only to say why not.
+///
+/// # Safety
+///
+/// Both arrays end with a null pointer, and the rest are strings; all of it lives until the call is over.
+unsafe fn start(
+    executable: RawFd,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+) -> Errno {
+    let path = c"".as_ptr();
+    // SAFETY: the caller's promise, and the path ends with its NUL.
+    unsafe { libc::syscall(libc::SYS_execveat, executable, path, argv, envp, libc::AT_EMPTY_PATH) };
+    Errno::last()
+}

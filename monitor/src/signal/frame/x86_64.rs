@@ -1,0 +1,376 @@
+//! The x86-64 signal frame (arch/x86/kernel/signal_64.c, arch/x86/kernel/fpu/signal.c):
+//!
+//! ```text
+//! handler's rsp                                   64-byte aligned
+//! | return address | ucontext | siginfo | padding | XSAVE area, standard format | MAGIC2 | ... old stack
+//! 0                8          312       440
+//! ```
+
+use std::sync::OnceLock;
+
+use endo_core::arch::{Flags, Gpr};
+use endo_core::{Fault, FaultKind, GuestAddr, IsolationBackend, Registers, ThreadState, VectorState};
+
+use super::{Delivery, Frame, Restored};
+use crate::errno::Errno;
+use crate::memory::user::UserMemory;
+use crate::signal::altstack::AlternateStack;
+use crate::signal::info::SigInfo;
+use crate::signal::set::SigSet;
+
+/// Offsets into the frame. The order of the registers is `struct sigcontext_64`'s.
+mod offset {
+    pub(super) const UC_FLAGS: usize = 8;
+    pub(super) const UC_STACK: usize = 24;
+    pub(super) const REGISTERS: usize = 48;
+    pub(super) const PC: usize = REGISTERS + 16 * 8;
+    pub(super) const FLAGS: usize = PC + 8;
+    pub(super) const SEGMENTS: usize = FLAGS + 8;
+    pub(super) const ERROR: usize = SEGMENTS + 8;
+    pub(super) const TRAP: usize = ERROR + 8;
+    pub(super) const OLD_MASK: usize = TRAP + 8;
+    pub(super) const CR2: usize = OLD_MASK + 8;
+    pub(super) const FPSTATE: usize = CR2 + 8;
+    pub(super) const MASK: usize = FPSTATE + 8 + 64;
+    pub(super) const INFO: usize = MASK + 8;
+    pub(super) const END: usize = INFO + 128;
+
+    /// In the XSAVE area: MXCSR, what the kernel says about the area (`struct _fpx_sw_bytes`), the XSAVE header.
+    pub(super) const MXCSR: usize = 24;
+    pub(super) const SOFTWARE: usize = 464;
+    pub(super) const HEADER: usize = 512;
+    pub(super) const EXTENDED: usize = 576;
+}
+
+/// General registers in the order of `struct sigcontext_64`.
+const ORDER: [Gpr; 16] = [
+    Gpr::R8,
+    Gpr::R9,
+    Gpr::R10,
+    Gpr::R11,
+    Gpr::R12,
+    Gpr::R13,
+    Gpr::R14,
+    Gpr::R15,
+    Gpr::Rdi,
+    Gpr::Rsi,
+    Gpr::Rbp,
+    Gpr::Rbx,
+    Gpr::Rdx,
+    Gpr::Rax,
+    Gpr::Rcx,
+    Gpr::Rsp,
+];
+
+/// `UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS`.
+const UC_FLAGS: u64 = 7;
+/// cs 0x33, gs and fs 0, ss 0x2b: what every 64-bit program has.
+const SEGMENTS: u64 = 0x002b_0000_0000_0033;
+/// Bytes below the stack pointer that belong to the interrupted function (psABI 3.2.2).
+const RED_ZONE: u64 = 128;
+const MAGIC1: u32 = 0x4650_5853;
+const MAGIC2: u32 = 0x4650_5845;
+const MAGIC2_SIZE: usize = 4;
+/// `si_code` of the two integer exceptions, both the processor's divide error.
+const FPE_INTDIV: i32 = 1;
+const FPE_INTOVF: i32 = 2;
+/// The x87 and SSE components.
+const FP_SSE: u64 = 3;
+
+/// What the kernel keeps of a thread's last fault (`thread.trap_nr`, `error_code`, `cr2`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::signal) struct Trap {
+    number: u64,
+    error: u64,
+    address: u64,
+}
+
+impl Trap {
+    /// What the processor and the kernel report for this fault (SDM volume 3, table 6-1 and 4.7).
+    pub(in crate::signal) fn of_fault(fault: &Fault, before: Trap) -> Self {
+        const USER: u64 = 4;
+        let page_fault = |error| Trap { number: 14, error: error | USER, address: fault.address.0 };
+        let other = |number| Trap { number, error: 0, address: before.address };
+        match fault.kind {
+            // A mapped page that cannot be read has no rights at all: for the processor it is absent.
+            FaultKind::Read { .. } => page_fault(0),
+            FaultKind::Write { mapped } => page_fault(2 | u64::from(mapped)),
+            FaultKind::Execute { mapped } => page_fault(16 | u64::from(mapped)),
+            FaultKind::Bus { .. } => page_fault(0),
+            FaultKind::Protection => other(13),
+            FaultKind::Alignment => other(17),
+            FaultKind::Arithmetic { code: FPE_INTDIV | FPE_INTOVF } => other(0),
+            FaultKind::Arithmetic { .. } => other(19),
+            FaultKind::IllegalInstruction => other(6),
+            FaultKind::Breakpoint => other(3),
+            FaultKind::Step => other(1),
+        }
+    }
+}
+
+/// Puts a thread that stands after a system call instruction back onto it: `syscall` and `int 0x80` have two bytes. The
+/// registers still hold the call.
+pub(in crate::signal) fn rewind_syscall(registers: &mut Registers) {
+    registers.pc = registers.pc.wrapping_sub(2);
+}
+
+/// The register that a system call's result is in.
+pub(in crate::signal) fn result_register(registers: &Registers) -> u64 {
+    registers.get(Gpr::Rax)
+}
+
+/// The frame of a delivery. EFAULT where the kernel finds that it cannot be: no restorer, or the alternate stack is full.
+pub(in crate::signal) fn build(state: &ThreadState, delivery: &Delivery<'_>) -> Result<Frame, Errno> {
+    if delivery.action.flags & crate::signal::Action::RESTORER == 0 {
+        return Err(Errno::EFAULT);
+    }
+    let layout = XsaveLayout::of_machine();
+    let (top, is_on_alternate) = stack_top(state.registers.stack_pointer(), delivery);
+    let fpstate = top.wrapping_sub((layout.size + MAGIC2_SIZE) as u64) & !63;
+    let at = (fpstate.wrapping_sub(offset::END as u64) & !15).wrapping_sub(8);
+    if is_on_alternate && !delivery.alternate.holds(at) {
+        return Err(Errno::EFAULT);
+    }
+    let fpstate_offset = fpstate.wrapping_sub(at) as usize;
+    let mut bytes = vec![0; fpstate_offset + layout.size + MAGIC2_SIZE];
+    fill_context(&mut bytes, state, delivery, fpstate);
+    bytes[offset::INFO..offset::END].copy_from_slice(delivery.info.as_bytes());
+    fill_fpstate(&mut bytes[fpstate_offset..], &state.vector, layout);
+    Ok(Frame { at: GuestAddr(at), bytes })
+}
+
+/// Where the frame goes below, and whether that is the alternate stack (`get_sigframe`).
+fn stack_top(stack_pointer: u64, delivery: &Delivery<'_>) -> (u64, bool) {
+    let below_red_zone = stack_pointer.wrapping_sub(RED_ZONE);
+    let enters = delivery.action.has(libc::SA_ONSTACK) && delivery.alternate.state(below_red_zone) == 0;
+    if enters {
+        (delivery.alternate.top(), true)
+    } else {
+        (below_red_zone, delivery.alternate.is_in_use(stack_pointer))
+    }
+}
+
+fn fill_context(bytes: &mut [u8], state: &ThreadState, delivery: &Delivery<'_>, fpstate: u64) {
+    let registers = &state.registers;
+    let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    put(0, delivery.action.restorer);
+    put(offset::UC_FLAGS, UC_FLAGS);
+    for (index, gpr) in ORDER.into_iter().enumerate() {
+        put(offset::REGISTERS + index * 8, registers.get(gpr));
+    }
+    put(offset::PC, registers.pc);
+    put(offset::FLAGS, registers.flags.0);
+    put(offset::SEGMENTS, SEGMENTS);
+    put(offset::ERROR, delivery.trap.error);
+    put(offset::TRAP, delivery.trap.number);
+    put(offset::OLD_MASK, delivery.saved_mask.0);
+    put(offset::CR2, delivery.trap.address);
+    put(offset::FPSTATE, fpstate);
+    put(offset::MASK, delivery.saved_mask.0);
+    bytes[offset::UC_STACK..offset::UC_STACK + AlternateStack::SIZE]
+        .copy_from_slice(&delivery.alternate.to_bytes());
+}
+
+fn fill_fpstate(bytes: &mut [u8], vector: &VectorState, layout: &XsaveLayout) {
+    bytes[..layout.size].copy_from_slice(&vector.bytes()[..layout.size]);
+    let size = layout.size as u32;
+    let mut software = [0; 48];
+    software[0..4].copy_from_slice(&MAGIC1.to_le_bytes());
+    software[4..8].copy_from_slice(&(size + MAGIC2_SIZE as u32).to_le_bytes());
+    software[8..16].copy_from_slice(&layout.components.to_le_bytes());
+    software[16..20].copy_from_slice(&size.to_le_bytes());
+    bytes[offset::SOFTWARE..offset::HEADER].copy_from_slice(&software);
+    let in_use = u64_at(bytes, offset::HEADER) & layout.components | FP_SSE;
+    bytes[offset::HEADER..offset::EXTENDED].fill(0);
+    bytes[offset::HEADER..offset::HEADER + 8].copy_from_slice(&in_use.to_le_bytes());
+    bytes[layout.size..].copy_from_slice(&MAGIC2.to_le_bytes());
+}
+
+/// Makes a thread run the handler whose frame has been stored.
+pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery: &Delivery<'_>) {
+    let registers = &mut state.registers;
+    let at = frame.at.0;
+    registers.set(Gpr::Rdi, delivery.signal.number() as u64);
+    registers.set(Gpr::Rsi, at + offset::INFO as u64);
+    registers.set(Gpr::Rdx, at + offset::UC_FLAGS as u64);
+    registers.set(Gpr::Rax, 0);
+    registers.set_stack_pointer(at);
+    registers.pc = delivery.handler.0;
+    const DIRECTION: u64 = 1 << 10;
+    const RESUME: u64 = 1 << 16;
+    registers.flags = Flags(registers.flags.0 & !(DIRECTION | RESUME | Flags::TRAP));
+    state.vector = VectorState::initial();
+}
+
+/// Undoes a delivery: `rt_sigreturn` with the stack pointer above the frame's return address. The mask is handed to
+/// `set_mask` as soon as it is known, as the kernel sets it even if the rest turns out to be unusable.
+///
+/// Segment registers in the frame are ignored, flags are those that a program may set, and vector state is checked as
+/// XRSTOR checks it. Program counter and stack pointer are guest values and stay whatever they are.
+pub(in crate::signal) fn restore<B: IsolationBackend>(
+    user: UserMemory<'_, B>,
+    state: &mut ThreadState,
+    mut set_mask: impl FnMut(SigSet),
+) -> Result<Restored, Errno> {
+    let at = GuestAddr(state.registers.stack_pointer().wrapping_sub(8));
+    let mut frame = [0; offset::INFO];
+    user.read_into(at, &mut frame)?;
+    set_mask(SigSet(u64_at(&frame, offset::MASK)));
+    let vector = restore_fpstate(user, GuestAddr(u64_at(&frame, offset::FPSTATE)))?;
+    let registers = &mut state.registers;
+    for (index, gpr) in ORDER.into_iter().enumerate() {
+        registers.set(gpr, u64_at(&frame, offset::REGISTERS + index * 8));
+    }
+    registers.pc = u64_at(&frame, offset::PC);
+    let flags = u64_at(&frame, offset::FLAGS) & Flags::STATUS_AND_DIRECTION;
+    registers.flags = Flags(flags | registers.flags.0 & Flags::ID).sanitised();
+    state.vector = vector;
+    let alternate = frame[offset::UC_STACK..offset::UC_STACK + AlternateStack::SIZE].try_into();
+    Ok(Restored { alternate: alternate.expect("the length is the slice's") })
+}
+
+/// The vector state at `fpstate` (`fpu__restore_sig`): what XRSTOR would refuse is EFAULT.
+fn restore_fpstate<B: IsolationBackend>(
+    user: UserMemory<'_, B>,
+    fpstate: GuestAddr,
+) -> Result<VectorState, Errno> {
+    let mut vector = VectorState::initial();
+    if fpstate.0 == 0 {
+        return Ok(vector);
+    }
+    let layout = XsaveLayout::of_machine();
+    let mut legacy = [0; offset::HEADER];
+    user.read_into(fpstate, &mut legacy)?;
+    if u32_at(&legacy, offset::MXCSR) & !layout.mxcsr_mask != 0 {
+        return Err(Errno::EFAULT);
+    }
+    let Some(described) = described_area(user, fpstate, &legacy, layout)? else {
+        // Without a valid description the kernel takes the first 512 bytes alone.
+        load_legacy(&mut vector, &legacy);
+        set_in_use(&mut vector, FP_SSE);
+        return Ok(vector);
+    };
+    let area = user.read_bytes(fpstate, described.size)?;
+    let in_use = u64_at(&area, offset::HEADER);
+    let is_compacted = area[offset::HEADER + 8..offset::HEADER + 24].iter().any(|&byte| byte != 0);
+    if in_use & !layout.components != 0 || is_compacted || !fpstate.0.is_multiple_of(64) {
+        return Err(Errno::EFAULT);
+    }
+    load_legacy(&mut vector, &area);
+    vector.bytes_mut()[offset::EXTENDED..described.size].copy_from_slice(&area[offset::EXTENDED..]);
+    set_in_use(&mut vector, in_use & described.components);
+    Ok(vector)
+}
+
+struct Described {
+    size: usize,
+    components: u64,
+}
+
+/// What `sw_reserved` says, if it is to be believed (`check_xstate_in_sigframe`).
+fn described_area<B: IsolationBackend>(
+    user: UserMemory<'_, B>,
+    fpstate: GuestAddr,
+    legacy: &[u8],
+    layout: &XsaveLayout,
+) -> Result<Option<Described>, Errno> {
+    let extended = u32_at(legacy, offset::SOFTWARE + 4);
+    let components = u64_at(legacy, offset::SOFTWARE + 8);
+    let size = u32_at(legacy, offset::SOFTWARE + 16) as usize;
+    let is_plausible = u32_at(legacy, offset::SOFTWARE) == MAGIC1
+        && (offset::EXTENDED..=layout.size).contains(&size)
+        && size <= extended as usize;
+    if !is_plausible {
+        return Ok(None);
+    }
+    let magic2 = fpstate.checked_add(size as u64).ok_or(Errno::EFAULT)?;
+    let is_whole = user.read::<u32>(magic2)? == MAGIC2;
+    Ok(is_whole.then_some(Described { size, components: components & layout.components }))
+}
+
+/// Takes x87 and SSE state over; the bytes that software or nobody defines stay as they are.
+fn load_legacy(vector: &mut VectorState, legacy: &[u8]) {
+    const MXCSR_MASK: core::ops::Range<usize> = 28..32;
+    const RESERVED: usize = 416;
+    let bytes = vector.bytes_mut();
+    bytes[..MXCSR_MASK.start].copy_from_slice(&legacy[..MXCSR_MASK.start]);
+    bytes[MXCSR_MASK.end..RESERVED].copy_from_slice(&legacy[MXCSR_MASK.end..RESERVED]);
+}
+
+fn set_in_use(vector: &mut VectorState, components: u64) {
+    vector.bytes_mut()[offset::HEADER..offset::HEADER + 8].copy_from_slice(&components.to_le_bytes());
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// Which vector state signal frames hold on this machine.
+struct XsaveLayout {
+    /// Bytes of the area.
+    size: usize,
+    /// State components, numbered as in XCR0.
+    components: u64,
+    /// Bits that MXCSR may have.
+    mxcsr_mask: u32,
+}
+
+impl XsaveLayout {
+    /// AMX state is in frames only after a program asked for it (`ARCH_REQ_XCOMP_PERM`), which guests cannot; protection
+    /// keys belong to the monitor.
+    const NEVER: u64 = 1 << 9 | 1 << 17 | 1 << 18;
+
+    fn of_machine() -> &'static Self {
+        static LAYOUT: OnceLock<XsaveLayout> = OnceLock::new();
+        // Each CPUID costs a VM exit: ask once.
+        LAYOUT.get_or_init(|| {
+            let components = machine::enabled_components() & !Self::NEVER;
+            let end = |component: u32| {
+                let leaf = core::arch::x86_64::__cpuid_count(0xd, component);
+                (leaf.eax + leaf.ebx) as usize
+            };
+            let extended = (2..63).filter(|&component| components >> component & 1 != 0).map(end);
+            let size = extended.fold(offset::EXTENDED, usize::max).min(VectorState::area_length());
+            XsaveLayout { size, components, mxcsr_mask: machine::mxcsr_mask() }
+        })
+    }
+}
+
+#[expect(unsafe_code, reason = "the processor is asked by instructions that have no safe wrapper")]
+mod machine {
+    /// XCR0: the state components that the kernel has switched on.
+    pub(super) fn enabled_components() -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: XGETBV is there wherever signal frames have XSAVE state, which Linux uses on every processor since 2008.
+        // Reads XCR0 into edx:eax; memory, flags and stack are untouched.
+        unsafe {
+            core::arch::asm!(
+                "xgetbv",
+                in("ecx") 0,
+                out("eax") low,
+                out("edx") high,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// `MXCSR_MASK` (SDM volume 1, 11.6.6).
+    pub(super) fn mxcsr_mask() -> u32 {
+        #[repr(C, align(16))]
+        struct Area([u8; 512]);
+        let mut area = Area([0; 512]);
+        // SAFETY: FXSAVE writes the 512 aligned bytes that it is given.
+        unsafe { core::arch::x86_64::_fxsave64(area.0.as_mut_ptr()) };
+        match u32::from_le_bytes(area.0[28..32].try_into().expect("four bytes")) {
+            0 => 0xffbf,
+            mask => mask,
+        }
+    }
+}
+
+const _: () = assert!(offset::END == 440 && offset::INFO == 312 && SigInfo::SIZE == 128);
