@@ -10,7 +10,7 @@
 //! Direct calls and calls through the global offset table are followed. Calls through a pointer are not: a fast path
 //! is found by its name, and a method behind a pointer falls under promise 2.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -31,6 +31,8 @@ const WITHOUT_VECTORS: &[&str] =
 const LIGHT: &[&str] = &["endo_sfi_gate_", "endo_sfi_light_"];
 /// Where a gate leaves for the monitor or the guest: what follows saves or loads all vector state.
 const LEAVING: &[&str] = &["endo_sfi_save_vector", "endo_sfi_tail", "endo_sfi_leave"];
+/// In the names of functions that panic: the guest never goes on after them.
+const PANICKING: &str = "9panicking";
 /// Functions of libc that may use vector registers wider than the gate saves.
 const VECTOR_IMPORTS: &[&str] = &[
     "memcpy",
@@ -57,14 +59,21 @@ pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
     let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
     let program = Program::parse(&bytes)?;
     let mut objections = Vec::new();
+    for prefix in WITHOUT_VECTORS.iter().chain(LIGHT) {
+        let is_there = program.functions.values().any(|function| function.name.starts_with(prefix));
+        ensure!(is_there, "the executable has no symbol {prefix}*: there is nothing to check");
+    }
     let strict = reached(&program, |name| begins_with(name, WITHOUT_VECTORS))?;
-    for &address in &strict.functions {
+    for &address in strict.functions.keys() {
         object(&program, address, uses_vectors, &mut objections);
     }
-    objections.extend(strict.imports.iter().map(|import| format!("a fast path calls {import}")));
+    let calls = |reached: &Reached, (import, &caller): (&String, &u64)| {
+        format!("{import} is called: {}", reached.path(&program, caller))
+    };
+    objections.extend(strict.imports.iter().map(|import| calls(&strict, import)));
     let light = reached(&program, |name| begins_with(name, LIGHT) && !begins_with(name, WITHOUT_VECTORS))?;
-    let wide_imports = light.imports.iter().filter(|import| VECTOR_IMPORTS.contains(&import.as_str()));
-    objections.extend(wide_imports.map(|import| format!("a light gate reaches {import}")));
+    let wide_imports = light.imports.iter().filter(|(import, _)| VECTOR_IMPORTS.contains(&import.as_str()));
+    objections.extend(wide_imports.map(|import| calls(&light, import)));
     for &address in program.functions.keys() {
         object(&program, address, uses_upper_halves, &mut objections);
     }
@@ -84,29 +93,45 @@ fn begins_with(name: &str, prefixes: &[&str]) -> bool {
 /// What some functions lead to.
 #[derive(Debug, Default)]
 struct Reached {
-    functions: BTreeSet<u64>,
-    imports: BTreeSet<String>,
+    /// Each with the one that led to it; a root leads to itself.
+    functions: BTreeMap<u64, u64>,
+    /// Functions of other libraries, each with one that calls it.
+    imports: BTreeMap<String, u64>,
+}
+
+impl Reached {
+    /// The names of the functions from a root to this one.
+    fn path(&self, program: &Program<'_>, mut address: u64) -> String {
+        let mut names = vec![program.functions[&address].name];
+        while self.functions[&address] != address {
+            address = self.functions[&address];
+            names.push(program.functions[&address].name);
+        }
+        names.reverse();
+        names.join(" -> ")
+    }
 }
 
 /// Follows the functions whose names are roots.
 fn reached(program: &Program<'_>, is_root: impl Fn(&str) -> bool) -> anyhow::Result<Reached> {
     let named = program.functions.iter().filter(|(_, function)| is_root(function.name));
-    let mut waiting: Vec<u64> = named.map(|(&address, _)| address).collect();
-    ensure!(!waiting.is_empty(), "the executable has no symbol that the check could begin with");
+    let mut waiting: Vec<(u64, u64)> = named.map(|(&address, _)| (address, address)).collect();
     let mut reached = Reached::default();
-    while let Some(address) = waiting.pop() {
-        if !reached.functions.insert(address) {
+    while let Some((address, caller)) = waiting.pop() {
+        if reached.functions.contains_key(&address) {
             continue;
         }
+        reached.functions.insert(address, caller);
         let function = &program.functions[&address];
         for instruction in Decoder::with_ip(64, function.code, address, DecoderOptions::NONE) {
             match leads_to(program, &instruction) {
                 Some(Slot::Import(name)) => {
-                    reached.imports.insert(name.to_owned());
+                    reached.imports.entry(name.to_owned()).or_insert(address);
                 }
                 Some(Slot::Own(target)) => match program.function_at(target) {
-                    Some((_, callee)) if begins_with(callee.name, LEAVING) => {}
-                    Some((start, _)) => waiting.push(start),
+                    Some((_, callee))
+                        if begins_with(callee.name, LEAVING) || callee.name.contains(PANICKING) => {}
+                    Some((start, _)) => waiting.push((start, address)),
                     None => bail!("{}: {instruction} leads to no known function", function.name),
                 },
                 None => {}

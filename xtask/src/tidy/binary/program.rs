@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use goblin::elf::section_header::SHF_EXECINSTR;
 use goblin::elf::{Elf, reloc, sym};
 
-/// A function, or a part of assembly from one label to the next.
+/// A function, a part of assembly from one label to the next, or an entry of the procedure linkage table.
 #[derive(Debug)]
 pub(super) struct Function<'a> {
     /// The symbol.
@@ -60,6 +60,19 @@ impl<'a> Program<'a> {
             }
         }
         ensure!(!functions.is_empty(), "no symbols");
+        for section in elf.section_headers.iter().filter(|section| is_code(section.sh_flags)) {
+            let name = elf.shdr_strtab.get_at(section.sh_name).unwrap_or_default();
+            if name.starts_with(".plt") {
+                let table = section
+                    .file_range()
+                    .and_then(|range| bytes.get(range))
+                    .context("a section lies outside")?;
+                // Some linkers leave the size of an entry out.
+                let entry_bytes = if section.sh_entsize > 0 { section.sh_entsize as usize } else { 16 };
+                let entries = (section.sh_addr..).step_by(entry_bytes).zip(table.chunks(entry_bytes));
+                functions.extend(entries.map(|(address, code)| (address, Function { name, code })));
+            }
+        }
         Ok(Program { functions, slots: slots(&elf) })
     }
 
