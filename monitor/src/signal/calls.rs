@@ -5,7 +5,6 @@ use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::actions::Action;
 use super::altstack::AlternateStack;
-use super::blocking::RESTART;
 use super::deliver;
 use super::info::{SI_TKILL, SigInfo};
 use super::kernel;
@@ -80,8 +79,9 @@ pub fn rt_sigsuspend<B: IsolationBackend, M: SyscallMonitor>(
     [set, size, ..]: [u64; 6],
 ) -> SyscallResult {
     check_size(size)?;
-    let set: u64 = thread.user().read(GuestAddr(set))?;
-    with_temporary_mask(thread, Some(set), |thread| kernel::suspend(thread.signals.mask().as_host_mask()))
+    let set = SigSet(thread.user().read(GuestAddr(set))?);
+    let mask = thread.signals.begin_temporary_mask(set)?;
+    kernel::suspend(mask)
 }
 
 /// `rt_sigtimedwait(set, info, timeout, size)`.
@@ -170,24 +170,6 @@ pub fn pidfd_send_signal<B: IsolationBackend, M: SyscallMonitor>(
         return Err(Errno::EPERM);
     }
     kernel::send_to_pidfd(pidfd, number, Some(&info), flags)
-}
-
-/// Makes a call that waits under a signal mask of its own, if it has one. A signal that this mask lets through ends
-/// the call with EINTR, and the mask lasts until its handler has been entered.
-pub fn with_temporary_mask<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-    mask: Option<u64>,
-    call: impl FnOnce(&mut Thread<'_, B, M>) -> SyscallResult,
-) -> SyscallResult {
-    let Some(mask) = mask else { return call(thread) };
-    thread.signals.begin_temporary_mask(SigSet(mask))?;
-    let result = match call(thread) {
-        Err(Errno::EINTR | RESTART) => return Err(Errno::EINTR),
-        result => result,
-    };
-    // What came in after the call was done waits for the mask that it was sent under.
-    thread.signals.cancel_temporary_mask();
-    result
 }
 
 /// A siginfo of a guest's making that this thread sends to itself and that has the looks of a fault is delivered

@@ -169,13 +169,16 @@ pub(crate) fn sigreturn<B: IsolationBackend, M: SyscallMonitor>(
     Ok(frame::result_register(thread.registers()))
 }
 
-/// Ends a system call: stores its result, or puts the thread back onto the call if it is to be made again.
+/// Ends a system call: stores its result, or puts the thread back onto the call if it is to be made again. A mask that
+/// the call had of its own lasts only if a signal ended it; what came later waits for the thread's own mask.
 pub fn finish_syscall<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     result: SyscallResult,
 ) {
-    if result == Err(RESTART) {
+    if result != Err(Errno::EINTR) {
         thread.signals.cancel_temporary_mask();
+    }
+    if result == Err(RESTART) {
         frame::rewind_syscall(thread.registers_mut());
     } else {
         thread.registers_mut().set_syscall_result(to_raw_result(result));

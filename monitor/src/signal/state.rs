@@ -43,19 +43,23 @@ impl ThreadSignals {
         host::apply_mask(self.mask);
     }
 
-    /// Puts a call's own mask in place (`ppoll`, `pselect6`, `epoll_pwait`, `rt_sigsuspend`), on the host too: a signal that
-    /// it lets through and that waited is taken, and keeps the call from blocking. EINTR: one waits already, do not
-    /// call. [`super::deliver_pending`] ends the matter.
-    pub(super) fn begin_temporary_mask(&mut self, mask: SigSet) -> Result<(), Errno> {
+    /// Starts a call that waits under a mask of its own (`ppoll`, `pselect6`, `epoll_pwait`, `rt_sigsuspend`). The kernel
+    /// is to be given the set that comes back as the call's mask; [`super::finish_syscall`] and
+    /// [`super::deliver_pending`] end the matter. EINTR: a signal that the mask lets through waits here already, do
+    /// not call.
+    pub fn begin_temporary_mask(&mut self, mask: SigSet) -> Result<SigSet, Errno> {
         self.saved_mask = Some(self.mask);
-        self.set_mask(mask);
-        if self.pending.iter().any(|info| self.lets_through(info)) { Err(Errno::EINTR) } else { Ok(()) }
+        self.mask = mask.as_mask();
+        if self.pending.iter().any(|info| self.lets_through(info)) {
+            return Err(Errno::EINTR);
+        }
+        Ok(self.mask.as_host_mask())
     }
 
-    /// Ends a temporary mask that no handler has saved. The host's mask follows at [`settle`](Self::settle).
+    /// Ends a temporary mask that no handler has saved. The kernel has put back the host's.
     pub(super) fn cancel_temporary_mask(&mut self) {
         if let Some(saved) = self.saved_mask.take() {
-            self.set_guest_mask(saved);
+            self.mask = saved;
         }
     }
 
