@@ -14,6 +14,7 @@ use crate::fragments::{Emitted, Index, PAGE};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
 use crate::recover::{self, Standing};
+use crate::report::report;
 use crate::statistics::Counters;
 use crate::table::DispatchTable;
 use crate::translate::{Constants, Environment, MAX_EMITTED, MAX_INSTRUCTIONS, MAX_SPAN, Source, Translator};
@@ -568,9 +569,4 @@ pub fn host_protection(rights: Rights) -> i32 {
         protection |= libc::PROT_READ | libc::PROT_WRITE;
     }
     protection
-}
-
-/// One line to standard error, for what should not happen.
-pub fn report(message: core::fmt::Arguments<'_>) {
-    eprintln!("endo: {message}");
 }

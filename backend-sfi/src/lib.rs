@@ -18,6 +18,7 @@ mod memory_routines;
 pub mod pages;
 pub mod perf;
 pub mod recover;
+pub mod report;
 pub mod runtime;
 mod signal;
 pub mod special;

@@ -101,7 +101,7 @@ fn unknown(pc: u64, mnemonic: Mnemonic, bytes: &[u8]) {
     let mut said = SAID.lock().expect("nothing panics while it is held");
     if !said.contains(&mnemonic) {
         said.push(mnemonic);
-        crate::engine::report(format_args!(
+        crate::report::report(format_args!(
             "{mnemonic:?} at {pc:#x} ({bytes:02x?}) is not offered to guests: SIGILL"
         ));
     }
