@@ -11,7 +11,7 @@ use super::{Finding, Outcome};
 use crate::IsolationBackend;
 
 /// More than any property needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the child reports: set in the child only, for its signal handler.
 static REPORT: AtomicI32 = AtomicI32::new(-1);

@@ -47,8 +47,9 @@ impl<B: IsolationBackend> Fixture<B> {
         self.map_with(start, length, rights, &[])
     }
 
-    /// Maps pages that start with these bytes, and admits them if they may run.
+    /// Maps pages that start with these bytes, in place of what was there, and admits them if they may run.
     pub(super) fn map_with(&self, start: u64, length: u64, rights: Rights, bytes: &[u8]) -> Finding {
+        self.backend.retire_code(MAIN, range(start, length));
         let host = self.host(start, length)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         let writable = libc::PROT_READ | libc::PROT_WRITE;
@@ -237,4 +238,10 @@ pub(super) fn expect_equal<T: PartialEq + Debug>(what: &str, found: T, wanted: T
 /// Finds whether something holds.
 pub(super) fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Finding {
     if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// Finds what is wrong with any of the cases: all of it, not only the first.
+pub(super) fn expect_all<T>(cases: &[T], mut check: impl FnMut(&T) -> Finding) -> Finding {
+    let wrong: Vec<String> = cases.iter().filter_map(|case| check(case).err()).collect();
+    expect(wrong.is_empty(), || format!("{} of {} cases: {}", wrong.len(), cases.len(), wrong.join("; ")))
 }

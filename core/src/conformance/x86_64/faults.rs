@@ -5,7 +5,7 @@ use super::snippet::{Snippet, snippet};
 use crate::arch::{Flags, Gpr};
 use crate::conformance::Finding;
 use crate::conformance::fixture::{
-    CODE, DATA, Fixture, Guest, HOLE, Hex, STACK_POINTER, expect_equal, state_at,
+    CODE, DATA, Fixture, Guest, HOLE, Hex, STACK_POINTER, expect_all, expect_equal, state_at,
 };
 use crate::{FaultKind, IsolationBackend, PAGE_SIZE, Registers, Rights};
 
@@ -29,7 +29,7 @@ struct Case {
 fn check<B: IsolationBackend>(fixture: &Fixture<B>, cases: &[Case]) -> Finding {
     fixture.map(READ_ONLY, PAGE_SIZE, Rights::READ)?;
     fixture.map(NO_ACCESS, PAGE_SIZE, Rights::empty())?;
-    for case in cases {
+    expect_all(cases, |case| {
         fixture.map_code(CODE, case.code.bytes)?;
         let mut state = state_at(CODE);
         numbered(&mut state.registers);
@@ -40,12 +40,8 @@ fn check<B: IsolationBackend>(fixture: &Fixture<B>, cases: &[Case]) -> Finding {
         let named = |why| format!("{:x?} with rbx = {:#x}: {why}", case.code.bytes, case.target);
         let pc = CODE + case.code.here;
         guest.run_to(case.kind, case.address, pc).map_err(named)?;
-        expect_unchanged(&guest, &before).map_err(named)?;
-        fixture
-            .backend
-            .retire_code(crate::DomainId::MAIN, crate::conformance::fixture::range(CODE, PAGE_SIZE));
-    }
-    Ok(())
+        expect_unchanged(&guest, &before).map_err(named)
+    })
 }
 
 fn expect_unchanged<B: IsolationBackend>(guest: &Guest<'_, B>, before: &Registers) -> Finding {
@@ -147,7 +143,7 @@ pub(in super::super) fn stack_faults_are_exact<B: IsolationBackend>(fixture: &Fi
         (snippet!(stack_load: "mov rsp, rbx" ; "mov rax, [rsp + 24]"), HOLE + 24, READ),
         (snippet!(stack_store: "mov rsp, rbx" ; "mov [rsp - 24], rax"), HOLE - 24, WRITE),
     ];
-    for (code, address, kind) in cases {
+    expect_all(&cases, |&(code, address, kind)| {
         fixture.map_code(CODE, code.bytes)?;
         let mut state = state_at(CODE);
         numbered(&mut state.registers);
@@ -157,8 +153,8 @@ pub(in super::super) fn stack_faults_are_exact<B: IsolationBackend>(fixture: &Fi
         let mut guest = fixture.thread(state)?;
         let named = |why| format!("{:x?}: {why}", code.bytes);
         guest.run_to(kind, address, CODE + code.here).map_err(named)?;
-        expect_unchanged(&guest, &before).map_err(named)?;
-    }
+        expect_unchanged(&guest, &before).map_err(named)
+    })?;
     // `leave` takes its stack from rbp, and has not moved rsp when its load faults.
     let code = snippet!(stack_leave: "mov rbp, rbx" ; "leave");
     fixture.map_code(CODE, code.bytes)?;
@@ -178,13 +174,13 @@ pub(in super::super) fn instruction_fetch_faults_are_exact<B: IsolationBackend>(
         snippet!(fetch_push_ret: "push rbx", "ret"),
         snippet!(fetch_memory: "mov [0x20000000], rbx", "jmp [0x20000000]"),
     ];
-    for code in ways {
+    expect_all(&ways, |code| {
         fixture.map_code(CODE, code.bytes)?;
         let mut guest = fixture.thread_at(CODE)?;
         guest.registers_mut().set(Gpr::Rbx, HOLE);
         guest.run_to(unmapped, HOLE, HOLE).map_err(|why| format!("{:x?}: {why}", code.bytes))?;
-        expect_equal("stack pointer", Hex(guest.registers().stack_pointer()), Hex(STACK_POINTER))?;
-    }
+        expect_equal("stack pointer", Hex(guest.registers().stack_pointer()), Hex(STACK_POINTER))
+    })?;
     // A call has pushed its return address when the fetch faults.
     let code = snippet!(fetch_call: "call rbx" ; "nop");
     fixture.map_code(CODE, code.bytes)?;
@@ -223,13 +219,12 @@ pub(in super::super) fn arithmetic_faults_are_exact<B: IsolationBackend>(fixture
             FPE_FLTDIV,
         ),
     ];
-    for (code, si_code) in cases {
+    expect_all(&cases, |&(code, si_code)| {
         fixture.map_code(CODE, code.bytes)?;
         let mut guest = fixture.thread_at(CODE)?;
         let kind = FaultKind::Arithmetic { code: si_code };
-        guest.run_to(kind, pc(&code), pc(&code)).map_err(|why| format!("{:x?}: {why}", code.bytes))?;
-    }
-    Ok(())
+        guest.run_to(kind, pc(&code), pc(&code)).map_err(|why| format!("{:x?}: {why}", code.bytes))
+    })
 }
 
 pub(in super::super) fn illegal_and_privileged_instructions_are_exact<B: IsolationBackend>(
