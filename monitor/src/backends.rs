@@ -80,6 +80,7 @@ pub fn run<M: SyscallMonitor>(
     guest: &Guest<'_>,
 ) -> Result<Ending, LaunchError> {
     match choice {
+        BackendChoice::Auto if probe_sfi().is_ok() => run(BackendChoice::Sfi, config, monitor, guest),
         BackendChoice::Auto => {
             let reports = probe_all();
             match pick(&reports) {
@@ -87,18 +88,30 @@ pub fn run<M: SyscallMonitor>(
                 None => Err(none_usable(&reports).into()),
             }
         }
+        #[cfg(target_arch = "x86_64")]
+        BackendChoice::Sfi => {
+            launch::run::<endo_sfi::SfiBackend, M>(config, monitor, guest).map_err(name_backend("sfi"))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        BackendChoice::Sfi => Err(refusal("sfi", probe_sfi())),
         BackendChoice::Null => {
             launch::run::<NullBackend, M>(config, monitor, guest).map_err(name_backend("null"))
         }
-        BackendChoice::Sfi => Err(refusal("sfi", probe_sfi())),
         BackendChoice::Mpk => Err(refusal(endo_mpk::NAME, endo_mpk::probe())),
         BackendChoice::Poe => Err(refusal(endo_aarch64::poe::NAME, endo_aarch64::poe::probe())),
         BackendChoice::Mte => Err(refusal(endo_aarch64::mte::NAME, endo_aarch64::mte::probe())),
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 fn probe_sfi() -> Result<Properties, Unavailable> {
-    Err(Unavailable::because("this version of endo does not implement it"))
+    endo_sfi::SfiBackend::probe()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn probe_sfi() -> Result<Properties, Unavailable> {
+    let architecture = std::env::consts::ARCH;
+    Err(Unavailable::because(format!("it translates x86-64 code only so far, this is {architecture}")))
 }
 
 fn none_usable(reports: &[Report]) -> ChoiceError {

@@ -154,10 +154,10 @@ fn segments_below_the_window_are_refused() {
 fn a_movable_program_that_is_too_large_has_no_room() {
     let mut bytes = program();
     let headers = u16::from_le_bytes([bytes[0x38], bytes[0x39]]);
-    let loaded = (0..usize::from(headers))
+    let mut loaded = (0..usize::from(headers))
         .map(|index| 64 + index * 56)
         .filter(|&at| bytes[at..at + 4] == [1, 0, 0, 0]);
-    let last = loaded.last().expect("something is loaded");
+    let last = loaded.next_back().expect("something is loaded");
     // 96 TiB of memory.
     bytes[last + 0x28..last + 0x30].copy_from_slice(&0x6000_0000_0000_u64.to_le_bytes());
     says(&complaint_about_bytes(&bytes), "no room for a program of 0x6000");
