@@ -7,6 +7,10 @@
 
 #[path = "programs/archives.rs"]
 mod archives;
+#[path = "programs/binaries.rs"]
+mod binaries;
+#[path = "programs/instructions.rs"]
+mod instructions;
 #[path = "programs/interpreters.rs"]
 mod interpreters;
 #[path = "programs/shells.rs"]
