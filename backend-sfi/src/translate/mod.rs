@@ -14,7 +14,7 @@ mod encoding;
 mod plain;
 mod stack;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Register};
 
 use self::classify::{Class, classify};
 use self::emit::Emitter;
@@ -226,14 +226,15 @@ impl Translator {
             flow = self.lower(instruction, &run[index + 1..]);
         }
         self.run = run;
-        if flow == Flow::Continues {
-            if self.instruction_count == 0 {
-                self.map.push(MapEntry { guest: 0, code: self.emitter.offset() as u16 });
-                self.end = pc + 1;
-                self.special(pc);
-            } else {
-                self.branch_out(next);
-            }
+        if self.instruction_count == 0 {
+            self.map.push(MapEntry { guest: 0, code: self.emitter.offset() as u16 });
+            self.end = pc + 1;
+            self.special(pc);
+        } else if self.run.is_empty() {
+            // Nothing leads here but branches, and they get an exit like any other.
+            next = pc + 1;
+        } else if flow == Flow::Continues {
+            self.branch_out(next);
         }
         self.next_forward_target(next, limit, environment)
     }
@@ -252,7 +253,9 @@ impl Translator {
             self.run.push(Instruction::default());
             let instruction = self.run.last_mut().expect("just pushed");
             decoder.decode_out(instruction);
-            if instruction.is_invalid() || instruction.next_ip() > 0xffff_0000 {
+            let unset = !first && instruction.segment_prefix() == Register::FS && self.constants.fs_base == 0;
+            if instruction.is_invalid() || instruction.next_ip() > 0xffff_0000 || unset {
+                // A program that has no thread pointer yet will have set it when it comes to such an instruction.
                 self.run.pop();
                 break;
             }
