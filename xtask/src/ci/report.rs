@@ -63,10 +63,11 @@ fn result_line(line: &str) -> Option<Counts> {
 }
 
 /// The lines of a failed step's log that tell why: all of a short log; of a long one the failed tests' own output,
-/// errors, and the end.
+/// errors, and the end; no more of them than a reader can take in.
 pub(super) fn failure(log: &str) -> String {
     const SHORT: usize = 200;
-    const END: usize = 40;
+    const END: usize = 80;
+    const MOST: usize = 400;
     let lines: Vec<&str> = log.lines().collect();
     if lines.len() <= SHORT {
         return lines.join("\n");
@@ -79,6 +80,13 @@ pub(super) fn failure(log: &str) -> String {
         if tells || index + END >= lines.len() {
             kept.push(*line);
         }
+    }
+    let omitted = kept.len().saturating_sub(MOST);
+    if omitted > 0 {
+        let note = format!("({omitted} lines left out)");
+        let first = &kept[..MOST - END];
+        let last = &kept[kept.len() - END..];
+        return [first, &[note.as_str()], last].concat().join("\n");
     }
     kept.join("\n")
 }
@@ -123,6 +131,13 @@ mod tests {
             format!("{}failures:\nwhy\ntest result: FAILED.\n{}", "noise\n".repeat(300), "end\n".repeat(300));
         let shown = failure(&log);
         assert!(shown.starts_with("failures:\nwhy\nend"));
-        assert_eq!(shown.lines().count(), 42);
+        assert_eq!(shown.lines().count(), 82);
+    }
+
+    #[test]
+    fn a_long_story_is_cut_in_its_middle() {
+        let shown = failure(&format!("failures:\n{}", "why\n".repeat(600)));
+        assert_eq!(shown.lines().count(), 401);
+        assert!(shown.contains("\n(201 lines left out)\n"));
     }
 }
