@@ -10,7 +10,7 @@
 //! * The window is the host addresses [0, 4 GiB). The 64 KiB at both ends and at least 1 MiB above it are
 //!   never mapped.
 //! * gs base is the dispatch table: 8 bytes for each 32-bit index, each the address of an indirect entry that
-//!   [`Verifier::may_enter_indirectly`] allowed or of the miss gate. The table is not writable by the guest.
+//!   [`Verifier::may_enter_indirectly`] allowed, of the miss gate, or 0, where nothing is mapped. The table is not writable by the guest.
 //! * fs base is the host's, and [`ContextSlots`] names what of it emitted code may reach.
 //! * The cache is changed only as the [`Verifier`] is told: bytes are what [`admit`](Verifier::admit) saw, but
 //!   for the rel32 fields that [`may_link`](Verifier::may_link) allowed. Nothing leads into a fragment any
