@@ -91,6 +91,22 @@ pub(super) fn residency(at: Window) -> Result<Vec<u8>, Errno> {
     Ok(pages)
 }
 
+/// The length of a System V shared memory segment, in bytes.
+pub(super) fn segment_length(id: libc::c_int) -> Result<u64, Errno> {
+    let mut status = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
+    // SAFETY: `status` is what IPC_STAT fills.
+    check(unsafe { libc::shmctl(id, libc::IPC_STAT, status.as_mut_ptr()) })?;
+    // SAFETY: the call has filled it.
+    Ok(unsafe { status.assume_init() }.shm_segsz as u64)
+}
+
+/// Attaches a System V shared memory segment, which has the length of `at` in whole pages.
+pub(super) fn attach(at: Window, id: libc::c_int, flags: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: what is replaced lies in a guest window (see `Window`).
+    let attached = unsafe { libc::shmat(id, at.start.as_ptr(), flags | libc::SHM_REMAP) };
+    if attached as isize == -1 { Err(Errno::last()) } else { Ok(()) }
+}
+
 fn check(status: libc::c_int) -> Result<(), Errno> {
     if status == 0 { Ok(()) } else { Err(Errno::last()) }
 }

@@ -16,9 +16,14 @@ pub mod map;
 pub mod mapping;
 pub mod place;
 pub mod remap;
+pub mod shm;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod user;
+
+use std::collections::BTreeMap;
 
 use endo_core::{DomainId, GuestAddr, GuestRange, IsolationBackend, PAGE_SIZE, Rights};
 
@@ -39,6 +44,8 @@ pub struct MemoryMap {
     mappings: Intervals,
     heap: Break,
     limits: MemoryLimits,
+    /// Lengths of attached System V segments by address.
+    segments: BTreeMap<GuestAddr, u64>,
     /// `mlockall(MCL_FUTURE)`: what is mapped from now on gets these `MAP_` flags.
     future_flags: libc::c_int,
 }
@@ -54,6 +61,7 @@ impl MemoryMap {
             mappings: Intervals::default(),
             heap: Break::default(),
             limits: MemoryLimits::new(usable.len()),
+            segments: BTreeMap::new(),
             future_flags: 0,
         }
     }
@@ -97,6 +105,7 @@ impl MemoryMap {
     pub fn clear<B: IsolationBackend>(&mut self, backend: &B) -> Result<(), Errno> {
         self.remove(backend, self.usable)?;
         self.heap = Break::default();
+        self.segments.clear();
         self.future_flags = 0;
         Ok(())
     }

@@ -79,6 +79,11 @@ impl<'a, B: IsolationBackend> UserMemory<'a, B> {
         UserMemory { backend, domain }
     }
 
+    /// One past the last address that may be named.
+    pub fn window_end(&self) -> u64 {
+        self.backend.window(self.domain).map_or(0, |window| window.end().0)
+    }
+
     /// Where the host finds `length` bytes at `start`: EFAULT unless all of them lie in the window. Nothing need be
     /// mapped there. An empty range lies anywhere.
     pub fn locate(&self, start: GuestAddr, length: u64) -> Result<HostRange, Errno> {
