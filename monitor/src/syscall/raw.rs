@@ -1,6 +1,8 @@
 //! The kernel's door, and the few questions the monitor asks the kernel for itself.
 
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::errno::{Errno, SyscallResult};
 
@@ -92,4 +94,67 @@ pub fn access_mode(fd: i32) -> Result<i32, Errno> {
     // SAFETY: no pointer among the arguments.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     if flags < 0 { Err(Errno::last()) } else { Ok(flags & libc::O_ACCMODE) }
+}
+
+/// Which file system holds an open file (include/uapi/linux/magic.h).
+pub fn file_system_type(fd: i32) -> Result<i64, Errno> {
+    let mut status = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `status` is large enough and lives until the call returns.
+    if unsafe { libc::fstatfs(fd, status.as_mut_ptr()) } != 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the call has filled it.
+    Ok(unsafe { status.assume_init() }.f_type)
+}
+
+/// Closes a descriptor of the guest's.
+pub fn close(fd: i32) -> Result<(), Errno> {
+    // SAFETY: no Rust object owns a guest's descriptor.
+    if unsafe { libc::close(fd) } == 0 { Ok(()) } else { Err(Errno::last()) }
+}
+
+/// The path of an open file, as the kernel knows it now.
+pub fn descriptor_path(fd: i32) -> Result<CString, Errno> {
+    let link = CString::new(format!("/proc/self/fd/{fd}")).expect("a number has no zero byte");
+    let mut path = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the link is a C string, and `path` has the room that is stated.
+    let length = unsafe { libc::readlink(link.as_ptr(), path.as_mut_ptr().cast(), path.len()) };
+    path.truncate(usize::try_from(length).map_err(|_| Errno::last())?);
+    CString::new(path).map_err(|_| Errno::EINVAL)
+}
+
+/// Opens a path without following a link at its end, and without a right to its content.
+pub fn open_path(directory: i32, path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    own(unsafe { libc::openat(directory, path.as_ptr(), flags) })
+}
+
+/// A new file in memory with this content, open for reading only and at its start.
+pub fn read_only_file(content: &[u8]) -> Result<OwnedFd, Errno> {
+    // SAFETY: the name is a C string.
+    let file = own(unsafe { libc::memfd_create(c"proc".as_ptr(), libc::MFD_CLOEXEC) })?;
+    std::io::Write::write_all(
+        &mut std::fs::File::from(file.try_clone().map_err(|_| Errno::EMFILE)?),
+        content,
+    )
+    .map_err(|_| Errno::ENOMEM)?;
+    let link =
+        CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("a number has no zero byte");
+    // SAFETY: the path is a C string.
+    own(unsafe { libc::open(link.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
+}
+
+/// Makes `to`, which is open, the same as `from`.
+pub fn duplicate_to(from: i32, to: i32, flags: i32) -> Result<(), Errno> {
+    // SAFETY: no Rust object owns a guest's descriptor.
+    if unsafe { libc::dup3(from, to, flags) } < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+fn own(fd: i32) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the kernel has just made the descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -146,7 +146,7 @@ impl Type {
 #[expect(missing_docs, reason = "the names say which")]
 #[rustfmt::skip]
 pub enum Names {
-    Access, At, Clock, EpollOp, Family, Fcntl, Futex, Madvise, Map, Mremap, Open, Prctl, Prot, Resource, SockType, Whence,
+    Access, At, Clock, EpollOp, Family, Fcntl, Futex, Ioctl, Madvise, Map, Mremap, Open, Prctl, Prot, Resource, SockType, Whence,
 }
 
 /// One system call.
@@ -172,16 +172,17 @@ impl Row {
 
     /// Whether a few instructions can check all its arguments: numbers, descriptors and flat pointers of known length.
     pub fn is_fast_path_eligible(&self) -> bool {
-        let is_simple = |kind: &Kind| match kind {
-            Int | Long | Hex | Size | Offset | Mode | Pid | Signal | Flags(_) | Fd | Unused => true,
-            In(_) | Out(_) | InOut(_) | InBytes(_) | OutBytes(_) => true,
-            _ => false,
+        let is_number = |kind: &Kind| {
+            matches!(kind, Int | Long | Hex | Size | Offset | Mode | Pid | Signal | Flags(_) | Fd | Unused)
         };
+        let is_flat = |kind: &Kind| matches!(kind, In(_) | Out(_) | InOut(_) | InBytes(_) | OutBytes(_));
+        let is_simple = |kind: &Kind| is_number(kind) || is_flat(kind);
         self.class == Class::Pass && self.arguments.iter().all(is_simple)
     }
 }
 
 const EPERM: i32 = 1;
+const EINTR: i32 = 4;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
@@ -266,7 +267,7 @@ table! {
       13  134 rt_sigaction             Emulate        [Signal, Address, Address, Size]
       14  135 rt_sigprocmask           Emulate        [Int, SigSet(3), Address, Size]
       15  139 rt_sigreturn             Emulate        []
-      16   29 ioctl                    Check          [Fd, Hex, Long]
+      16   29 ioctl                    Check          [Fd, Flags(Ioctl), Long]
       17   67 pread64                  Pass           [Fd, OutBytes(2), Size, Offset]
       18   68 pwrite64                 Pass           [Fd, InBytes(2), Size, Offset]
       19   65 readv                    Pass           [Fd, OutVec(2), Int]
@@ -283,8 +284,8 @@ table! {
       30  196 shmat                    Emulate        [Int, Address, Hex]
       31  195 shmctl                   Check          [Int, Int, Address]
       32   23 dup                      Pass           [Fd]
-      33    - dup2                     Check          [Fd, Fd]
-      34    - pause                    Emulate        []
+      33    - dup2                     Pass           [Fd, Fd]
+      34    - pause                    Pass           []
       35  101 nanosleep                Pass           [In(Timespec), Out(Timespec)]
       36  102 getitimer                Pass           [Int, Out(Itimerval)]
       37    - alarm                    Pass           [Int]
@@ -312,7 +313,7 @@ table! {
       59  221 execve                   Emulate        [Path, Address, Address]
       60   93 exit                     Emulate        [Int]
       61  260 wait4                    Emulate        [Pid, Out(I32), Hex, Out(Rusage)]
-      62  129 kill                     Emulate        [Pid, Signal]
+      62  129 kill                     Pass           [Pid, Signal]
       63  160 uname                    Pass           [Out(Utsname)]
       64  190 semget                   Pass           [Int, Int, Hex]
       65  193 semop                    Pass           [Int, InArray(Sembuf, 2), Size]
@@ -326,7 +327,7 @@ table! {
       73   32 flock                    Pass           [Fd, Int]
       74   82 fsync                    Pass           [Fd]
       75   83 fdatasync                Pass           [Fd]
-      76   45 truncate                 Check          [Path, Offset]
+      76   45 truncate                 Pass           [Path, Offset]
       77   46 ftruncate                Pass           [Fd, Offset]
       78    - getdents                 Check          [Fd, OutBytes(2), Size]
       79   17 getcwd                   Pass           [OutBytes(1), Size]
@@ -375,8 +376,8 @@ table! {
      122  151 setfsuid                 Pass           [Int]
      123  152 setfsgid                 Pass           [Int]
      124  156 getsid                   Pass           [Pid]
-     125   90 capget                   Check          [InOut(CapHeader), Out(CapData)]
-     126   91 capset                   Check          [In(CapHeader), In(CapData)]
+     125   90 capget                   Pass           [InOut(CapHeader), Out(CapData)]
+     126   91 capset                   Pass           [In(CapHeader), In(CapData)]
      127  136 rt_sigpending            Emulate        [Address, Size]
      128  137 rt_sigtimedwait          Emulate        [SigSet(3), Out(Siginfo), In(Timespec), Size]
      129  138 rt_sigqueueinfo          Emulate        [Pid, Signal, In(Siginfo)]
@@ -450,7 +451,7 @@ table! {
      197   14 removexattr              Pass           [Path, Text]
      198   15 lremovexattr             Pass           [Path, Text]
      199   16 fremovexattr             Pass           [Fd, Text]
-     200  130 tkill                    Emulate        [Pid, Signal]
+     200  130 tkill                    Pass           [Pid, Signal]
      201    - time                     Pass           [Out(I64)]
      202   98 futex                    Check          [InOut(U32), Flags(Futex), Int, Long, Address, Int]
      203  122 sched_setaffinity        Pass           [Pid, Size, InBytes(1)]
@@ -469,10 +470,10 @@ table! {
      216  234 remap_file_pages         Deny(ENOSYS)   [Address, Size, Hex, Size, Hex]
      217   61 getdents64               Check          [Fd, OutBytes(2), Size]
      218   96 set_tid_address          Emulate        [Address]
-     219  128 restart_syscall          Emulate        []
+     219  128 restart_syscall          Deny(EINTR)    []
      220  192 semtimedop               Pass           [Int, InArray(Sembuf, 2), Size, In(Timespec)]
      221  223 fadvise64                Pass           [Fd, Offset, Size, Int]
-     222  107 timer_create             Check          [Flags(Clock), In(Sigevent), Out(I32)]
+     222  107 timer_create             Pass           [Flags(Clock), In(Sigevent), Out(I32)]
      223  110 timer_settime            Pass           [Int, Hex, In(Itimerspec), Out(Itimerspec)]
      224  108 timer_gettime            Pass           [Int, Out(Itimerspec)]
      225  109 timer_getoverrun         Pass           [Int]
@@ -484,7 +485,7 @@ table! {
      231   94 exit_group               Emulate        [Int]
      232    - epoll_wait               Pass           [Fd, OutArray(EpollEvent, 2), Int, Int]
      233   21 epoll_ctl                Pass           [Fd, Flags(EpollOp), Fd, In(EpollEvent)]
-     234  131 tgkill                   Emulate        [Pid, Pid, Signal]
+     234  131 tgkill                   Pass           [Pid, Pid, Signal]
      235    - utimes                   Pass           [Path, In(TimevalPair)]
      236    - vserver                  Deny(ENOSYS)   []
      237  235 mbind                    Deny(ENOSYS)   [Address, Size, Int, Address, Size, Hex]
@@ -532,17 +533,17 @@ table! {
      279  239 move_pages               Deny(ENOSYS)   [Pid, Size, Address, Address, Address, Hex]
      280   88 utimensat                Pass           [DirFd, Path, In(TimespecPair), Flags(At)]
      281   22 epoll_pwait              Check          [Fd, OutArray(EpollEvent, 2), Int, Int, SigSet(5), Size]
-     282    - signalfd                 Emulate        [FdOrNone, SigSet(2), Size]
+     282    - signalfd                 Pass           [FdOrNone, SigSet(2), Size]
      283   85 timerfd_create           Pass           [Flags(Clock), Hex]
      284    - eventfd                  Pass           [Int]
      285   47 fallocate                Pass           [Fd, Hex, Offset, Offset]
      286   86 timerfd_settime          Pass           [Fd, Hex, In(Itimerspec), Out(Itimerspec)]
      287   87 timerfd_gettime          Pass           [Fd, Out(Itimerspec)]
      288  242 accept4                  Check          [Fd, Address, Address, Flags(Open)]
-     289   74 signalfd4                Emulate        [FdOrNone, SigSet(2), Size, Flags(Open)]
+     289   74 signalfd4                Pass           [FdOrNone, SigSet(2), Size, Flags(Open)]
      290   19 eventfd2                 Pass           [Int, Hex]
      291   20 epoll_create1            Pass           [Hex]
-     292   24 dup3                     Check          [Fd, Fd, Flags(Open)]
+     292   24 dup3                     Pass           [Fd, Fd, Flags(Open)]
      293   59 pipe2                    Pass           [Out(IntPair), Flags(Open)]
      294   26 inotify_init1            Pass           [Hex]
      295   69 preadv                   Pass           [Fd, OutVec(2), Int, Offset, Long]

@@ -1,0 +1,123 @@
+//! Resource limits, as far as the guest's differ from the host's: address space and data are the window's, and the
+//! monitor's descriptors do not count.
+#![deny(unsafe_code)]
+
+use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
+
+use super::forward::{forward, forward_as};
+use super::hidden;
+use super::table::{Call, Kind};
+use crate::errno::{Errno, SyscallResult};
+use crate::memory::Limit;
+use crate::thread::Thread;
+
+/// `struct rlimit64`: soft, hard.
+type Rlimit = [u64; 2];
+
+/// Whether the monitor keeps the limit itself.
+fn is_emulated(resource: u64) -> bool {
+    matches!(resource as u32, libc::RLIMIT_AS | libc::RLIMIT_DATA)
+}
+
+/// `getrlimit`.
+pub(super) fn getrlimit<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [resource, old, ..]: [u64; 6],
+) -> SyscallResult {
+    if old == 0 {
+        return Err(Errno::EFAULT);
+    }
+    prlimit64(thread, [0, resource, 0, old, 0, 0])
+}
+
+/// `setrlimit`.
+pub(super) fn setrlimit<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [resource, new, ..]: [u64; 6],
+) -> SyscallResult {
+    if new == 0 {
+        return Err(Errno::EFAULT);
+    }
+    prlimit64(thread, [0, resource, new, 0, 0, 0])
+}
+
+/// `prlimit64`. Limits of another process are the kernel's business.
+pub(super) fn prlimit64<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    arguments: [u64; 6],
+) -> SyscallResult {
+    let [pid, resource, new, old, ..] = arguments;
+    let is_own = pid as i32 == 0 || pid as u32 == std::process::id();
+    if !is_own || !is_emulated(resource) {
+        let result = forward(thread, Call::prlimit64, arguments)?;
+        if is_own && old != 0 && resource as u32 == libc::RLIMIT_NOFILE {
+            leave_out_hidden(thread, GuestAddr(old))?;
+        }
+        return Ok(result);
+    }
+    let user = thread.user();
+    let new: Option<Rlimit> = user.read_optional(GuestAddr(new))?;
+    let before = {
+        let mut memory =
+            thread.process.memory.lock().expect("no thread panics while it changes the memory map");
+        let limits = memory.limits_mut();
+        let limit = match resource as u32 {
+            libc::RLIMIT_AS => &mut limits.address_space,
+            _ => &mut limits.data,
+        };
+        let before = *limit;
+        if let Some([soft, hard]) = new {
+            *limit = lowered(before, Limit { soft, hard })?;
+        }
+        before
+    };
+    if old != 0 {
+        user.write::<Rlimit>(GuestAddr(old), &[before.soft, before.hard])?;
+    }
+    Ok(0)
+}
+
+/// The new limit, if it may be set (kernel/sys.c, `do_prlimit`): nobody raises a hard limit here, as the window cannot grow.
+/// Asking for more than there is, as "unlimited" does, leaves what there is.
+fn lowered(before: Limit, new: Limit) -> Result<Limit, Errno> {
+    if new.soft > new.hard {
+        return Err(Errno::EINVAL);
+    }
+    if new.hard > before.hard && new.hard != Limit::INFINITY {
+        return Err(Errno::EPERM);
+    }
+    Ok(Limit { soft: new.soft.min(before.hard), hard: new.hard.min(before.hard) })
+}
+
+/// Shows a descriptor limit without the monitor's share.
+fn leave_out_hidden<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    shown: GuestAddr,
+) -> Result<(), Errno> {
+    let Some((start, end)) = hidden::range() else { return Ok(()) };
+    let user = thread.user();
+    let [soft, hard]: Rlimit = user.read(shown)?;
+    let reaches = (start as u64..end as u64 + hidden::RESERVED).contains(&soft);
+    if reaches { user.write::<Rlimit>(shown, &[start as u64, hard]) } else { Ok(()) }
+}
+
+/// `sched_setattr`: the structure starts with its own size (kernel/sched/syscalls.c, `sched_copy_attr`).
+pub(super) fn sched_setattr<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    [pid, attributes, flags, ..]: [u64; 6],
+) -> SyscallResult {
+    const FIRST_SIZE: u64 = 48;
+    const MAX_SIZE: u64 = 4096;
+    if attributes == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let size: u32 = thread.user().read(GuestAddr(attributes))?;
+    let size = match u64::from(size) {
+        0 => FIRST_SIZE,
+        size if size > MAX_SIZE => return Err(Errno::E2BIG),
+        size => size,
+    };
+    // The kernel writes the size that it knows when it refuses one.
+    let kinds = [Kind::Pid, Kind::OutBytes(3), Kind::Hex, Kind::Size];
+    forward_as(thread, Call::sched_setattr, [pid, attributes, flags, size, 0, 0], &kinds)
+}

@@ -1,0 +1,226 @@
+//! /proc as the guest may see it.
+//!
+//! A file is judged after it has been opened, by what it then is: names lie (links, other mounts, relative paths,
+//! `/proc/self/fd/N`), the object does not. What shows or changes the monitor's memory is refused, for this process and for every other
+//! one under a monitor; what describes the process is replaced by a copy that describes the guest.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::files::close_again;
+use super::{hidden, proc_views, raw};
+use crate::errno::Errno;
+use crate::process::Process;
+
+/// include/uapi/linux/magic.h
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// A file of a process in /proc.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ProcessFile<'a> {
+    /// The process's id, as the path has it.
+    pid: u32,
+    /// What follows the process or its thread: "mem", "fd/3".
+    name: &'a str,
+}
+
+/// What the monitor does about a file of a process that has a monitor in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// It is nothing special.
+    Plain,
+    /// It may not be opened.
+    Refused,
+    /// The guest gets a text of the monitor's instead.
+    Replaced(proc_views::View),
+}
+
+/// What to do about `name` (without leading directories of the process).
+fn rule(name: &str) -> Rule {
+    use proc_views::View;
+    match name.split('/').next().unwrap_or_default() {
+        "mem" | "pagemap" | "map_files" | "clear_refs" | "syscall" | "stack" | "numa_maps" => Rule::Refused,
+        "maps" => Rule::Replaced(View::Maps),
+        "smaps" => Rule::Replaced(View::Smaps),
+        "smaps_rollup" => Rule::Replaced(View::SmapsRollup),
+        "stat" => Rule::Replaced(View::Stat),
+        "cmdline" => Rule::Replaced(View::Cmdline),
+        "auxv" => Rule::Replaced(View::Auxv),
+        _ => Rule::Plain,
+    }
+}
+
+/// Looks at what a guest has just opened. On error the descriptor is closed again; otherwise it stands for what the
+/// guest may see. `path` is what the guest named.
+pub(super) fn review<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Result<(), Errno> {
+    let judged = judge(process, fd, flags, path);
+    if judged.is_err() {
+        close_again(fd);
+    }
+    judged
+}
+
+fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Result<(), Errno> {
+    let status = raw::fstat(fd)?;
+    if is_machine_memory(&status) {
+        return Err(Errno::EPERM);
+    }
+    if reaches_hidden(&status, path) {
+        return Err(Errno::EACCES);
+    }
+    if !is_on_proc(fd, status.st_dev)? {
+        return Ok(());
+    }
+    let target = raw::descriptor_path(fd)?;
+    let target = target.to_string_lossy();
+    let Some(file) = process_file(&target) else {
+        return if target.ends_with("/kcore") { Err(Errno::EPERM) } else { Ok(()) };
+    };
+    let is_own = file.pid == std::process::id();
+    if !is_own && !has_monitor(file.pid) {
+        return Ok(());
+    }
+    match rule(file.name) {
+        Rule::Plain => Ok(()),
+        Rule::Refused => Err(Errno::EACCES),
+        // A path descriptor shows nothing, and whatever is opened through it is judged again.
+        Rule::Replaced(_) if flags & libc::O_PATH != 0 => Ok(()),
+        Rule::Replaced(view) => {
+            let Some(text) = proc_views::text(process, view, file.pid, is_own)? else { return Ok(()) };
+            replace(fd, flags, &text)
+        }
+    }
+}
+
+/// Puts a read-only file with this content in place of the descriptor.
+fn replace(fd: i32, flags: i32, text: &[u8]) -> Result<(), Errno> {
+    if flags & libc::O_ACCMODE != libc::O_RDONLY {
+        return Err(Errno::EACCES);
+    }
+    let view: OwnedFd = raw::read_only_file(text)?;
+    raw::duplicate_to(view.as_raw_fd(), fd, flags & libc::O_CLOEXEC)
+}
+
+/// /dev/mem, /dev/kmem, /dev/port: all memory of the machine, the monitor's included.
+fn is_machine_memory(status: &libc::stat) -> bool {
+    let is_device = status.st_mode & libc::S_IFMT == libc::S_IFCHR;
+    is_device && libc::major(status.st_rdev) == 1 && matches!(libc::minor(status.st_rdev), 1 | 2 | 4)
+}
+
+/// Whether a link in /proc/self/fd led to a descriptor of the monitor's.
+fn reaches_hidden(status: &libc::stat, path: &CStr) -> bool {
+    let Some((start, end)) = hidden::range() else { return false };
+    let is_same =
+        |fd| raw::fstat(fd).is_ok_and(|own| (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino));
+    path.to_bytes().windows(3).any(|part| part == b"fd/") && (start..end).any(is_same)
+}
+
+/// Whether the file is on a proc file system. Devices that are not are remembered, one at a time.
+fn is_on_proc(fd: i32, device: u64) -> Result<bool, Errno> {
+    static LAST_OTHER: AtomicU64 = AtomicU64::new(u64::MAX);
+    // File systems without a device have major number 0; /proc is one of them.
+    if libc::major(device) != 0 || LAST_OTHER.load(Ordering::Relaxed) == device {
+        return Ok(false);
+    }
+    let is_proc = raw::file_system_type(fd)? == PROC_SUPER_MAGIC;
+    if !is_proc {
+        LAST_OTHER.store(device, Ordering::Relaxed);
+    }
+    Ok(is_proc)
+}
+
+/// The process and the file that a path below some mount of /proc names.
+fn process_file(path: &str) -> Option<ProcessFile<'_>> {
+    let mut end = path.len();
+    // From the right: what follows the last number that is followed by a name is the file.
+    while let Some(slash) = path[..end].rfind('/') {
+        let before = &path[..slash];
+        let directory = before.rsplit('/').next().unwrap_or_default();
+        if let Ok(id) = directory.parse() {
+            let parents = before.strip_suffix(directory).unwrap_or_default();
+            let owner = parents.strip_suffix("/task/").and_then(|path| path.rsplit('/').next()?.parse().ok());
+            return Some(ProcessFile { pid: owner.unwrap_or(id), name: &path[slash + 1..] });
+        }
+        end = slash;
+    }
+    None
+}
+
+/// Whether another process runs Endo.
+fn has_monitor(pid: u32) -> bool {
+    let identity = |path: &str| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    static OWN: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    let own = *OWN.get_or_init(|| identity("/proc/self/exe"));
+    own.is_some() && identity(&format!("/proc/{pid}/exe")) == own
+}
+
+/// If the path leads to this process's `exe` link in /proc, by whatever name: the guest's program.
+pub(super) fn own_executable<B, M>(process: &Process<B, M>, directory: i32, path: &CStr) -> Option<CString> {
+    if !path.to_bytes().ends_with(b"exe") {
+        return None;
+    }
+    let link = raw::open_path(directory, path).ok()?;
+    if raw::file_system_type(link.as_raw_fd()).ok()? != PROC_SUPER_MAGIC {
+        return None;
+    }
+    let target = raw::descriptor_path(link.as_raw_fd()).ok()?;
+    let target = target.to_string_lossy();
+    let file = process_file(&target)?;
+    let image = process.image.lock().expect("no thread panics while it changes the image");
+    (file.name == "exe" && file.pid == std::process::id()).then(|| image.executable.clone())
+}
+
+/// Whether a directory lists this process's descriptors.
+pub(super) fn lists_descriptors(fd: i32) -> bool {
+    let is_proc = raw::file_system_type(fd).is_ok_and(|magic| magic == PROC_SUPER_MAGIC);
+    is_proc
+        && raw::descriptor_path(fd).is_ok_and(|path| {
+            let path = path.to_string_lossy();
+            let file = process_file(&path);
+            file.is_some_and(|file| matches!(file.name, "fd" | "fdinfo") && file.pid == std::process::id())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(path: &str) -> Option<(u32, &str)> {
+        process_file(path).map(|file| (file.pid, file.name))
+    }
+
+    #[test]
+    fn a_process_file_is_found_wherever_proc_is_mounted() {
+        assert_eq!(parsed("/proc/12/mem"), Some((12, "mem")));
+        assert_eq!(parsed("/mnt/7/other/12/mem"), Some((12, "mem")));
+        assert_eq!(parsed("(unreachable)/12/maps"), Some((12, "maps")));
+    }
+
+    #[test]
+    fn a_threads_file_belongs_to_its_process() {
+        assert_eq!(parsed("/proc/12/task/13/mem"), Some((12, "mem")));
+    }
+
+    #[test]
+    fn a_number_at_the_end_is_part_of_the_name() {
+        assert_eq!(parsed("/proc/12/fd/3"), Some((12, "fd/3")));
+        assert_eq!(parsed("/proc/12/map_files/400000-401000"), Some((12, "map_files/400000-401000")));
+    }
+
+    #[test]
+    fn what_is_no_process_file_is_none() {
+        assert_eq!(parsed("/proc/meminfo"), None);
+        assert_eq!(parsed("/proc/12"), None);
+    }
+
+    #[test]
+    fn memory_of_a_monitored_process_is_refused_by_every_name() {
+        let names =
+            ["mem", "pagemap", "map_files", "map_files/400000-401000", "clear_refs", "syscall", "stack"];
+        assert!(names.iter().all(|name| rule(name) == Rule::Refused));
+    }
+}
