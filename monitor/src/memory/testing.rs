@@ -136,11 +136,11 @@ unsafe impl IsolationBackend for RecordingBackend {
     }
 
     fn create_domain(&self) -> Result<DomainId, BackendError> {
-        unimplemented!("the memory map creates no domain")
+        unreachable!("the memory map creates no domain")
     }
 
     fn destroy_domain(&self, _domain: DomainId) -> Result<(), BackendError> {
-        unimplemented!("the memory map destroys no domain")
+        unreachable!("the memory map destroys no domain")
     }
 
     fn assign(&self, _domain: DomainId, range: GuestRange, rights: Rights) -> Result<(), BackendError> {
@@ -161,7 +161,7 @@ unsafe impl IsolationBackend for RecordingBackend {
         _to: DomainId,
         _rights: Rights,
     ) -> Result<(), BackendError> {
-        unimplemented!("the memory map shares nothing")
+        unreachable!("the memory map shares nothing")
     }
 
     fn revoke(&self, _domain: DomainId, range: GuestRange) -> Result<(), BackendError> {
@@ -204,7 +204,7 @@ unsafe impl IsolationBackend for RecordingBackend {
     }
 
     fn run(&self, _thread: &mut ThreadState) -> Exit {
-        unimplemented!("the memory map runs nothing")
+        unreachable!("the memory map runs nothing")
     }
 
     unsafe fn on_signal(
