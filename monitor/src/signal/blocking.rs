@@ -5,8 +5,8 @@
 //!
 //! A guest's `SA_RESTART` is given to the host's handler too ([`super::host`]). So when the kernel decides that a call
 //! is to be restarted, it moves the thread back onto the `syscall` instruction, which is inside the gap: the call
-//! comes back as [`Interrupted::Restart`], the guest's handler runs, and then the call is made again. Which calls restart, and
-//! under what conditions, is the kernel's decision, and no table here repeats it.
+//! fails with [`RESTART`], the guest's handler runs, and then the call is made again. Which calls restart, and under what
+//! conditions, is the kernel's decision, and no table here repeats it.
 
 use core::sync::atomic::AtomicU32;
 

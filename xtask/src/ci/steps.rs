@@ -55,12 +55,12 @@ pub(super) const STEPS: &[Step] = &[
         ],
     ),
     Step {
-        environment: &[("RUSTDOCFLAGS", "-D warnings")],
+        environment: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links")],
         ..step(
             "documentation",
             "the documentation builds and its links lead somewhere",
             5,
-            &["cargo", "doc", "--workspace", "--no-deps", "--profile", "ci", "--locked"],
+            &["cargo", "doc", "--workspace", "--no-deps", "--document-private-items", "--profile", "ci", "--locked"],
         )
     },
     step("build", "everything builds", 15, &["cargo", "build", "--workspace", "--profile", "ci", "--locked"]),
