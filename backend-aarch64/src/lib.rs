@@ -1,59 +1,55 @@
 //! ARM permission overlays and memory tagging backends of Endo.
 //!
-//! Nothing of them exists yet but [`poe::probe`] and [`mte::probe`], which say why they cannot be used: what the machine
-//! lacks, and that this version does not have them.
+//! What exists: probes, which find what stands in the way on this machine, and the encodings of the register
+//! ([`por`]) and of tagged pointers ([`tag`]). [`PoeBackend`] and [`MteBackend`] are names without a value: this version
+//! cannot run guests on either.
 
-use endo_core::{Properties, Unavailable};
+mod missing;
+pub mod por;
+pub mod tag;
 
-/// Permission overlays: the twin of protection keys.
-pub mod poe {
-    use super::*;
+use endo_core::absent::{Absence, Absent};
 
-    /// The name that `--backend` takes.
-    pub const NAME: &str = "poe";
+/// The backend on permission overlays, which cannot be created yet.
+pub type PoeBackend = Absent<PermissionOverlays>;
 
-    /// Every reason why permission overlays cannot be used here. It never succeeds yet.
-    pub fn probe() -> Result<Properties, Unavailable> {
-        // HWCAP2_POE (arch/arm64/include/uapi/asm/hwcap.h), since Linux 6.12.
-        super::refuse(1 << 63, "the cpu or the kernel has no permission overlays (hwcap2 poe is 0)")
+/// The backend on memory tags, which cannot be created yet.
+pub type MteBackend = Absent<MemoryTagging>;
+
+/// Why there are no permission overlays: the twin of protection keys.
+#[derive(Debug)]
+pub struct PermissionOverlays;
+
+impl Absence for PermissionOverlays {
+    const NAME: &'static str = "poe";
+
+    fn reasons() -> Vec<String> {
+        missing::reasons(&missing::POE)
     }
 }
 
-/// Memory tagging.
-pub mod mte {
-    use super::*;
+/// Why there is no memory tagging.
+#[derive(Debug)]
+pub struct MemoryTagging;
 
-    /// The name that `--backend` takes.
-    pub const NAME: &str = "mte";
+impl Absence for MemoryTagging {
+    const NAME: &'static str = "mte";
 
-    /// Every reason why memory tagging cannot be used here. It never succeeds yet.
-    pub fn probe() -> Result<Properties, Unavailable> {
-        // HWCAP2_MTE (arch/arm64/include/uapi/asm/hwcap.h).
-        super::refuse(1 << 18, "the cpu or the kernel has no memory tagging (hwcap2 mte is 0)")
+    fn reasons() -> Vec<String> {
+        missing::reasons(&missing::MTE)
     }
-}
-
-fn refuse(hwcap2: u64, reason: &str) -> Result<Properties, Unavailable> {
-    let mut reasons = Vec::new();
-    if !cfg!(target_arch = "aarch64") {
-        reasons.push(format!("needs an aarch64 cpu, this is {}", std::env::consts::ARCH));
-    } else if auxiliary_hwcap2() & hwcap2 == 0 {
-        reasons.push(reason.to_owned());
-    }
-    reasons.push("this version of endo does not implement it".to_owned());
-    Err(Unavailable { reasons })
-}
-
-fn auxiliary_hwcap2() -> u64 {
-    // SAFETY: no precondition.
-    unsafe { libc::getauxval(libc::AT_HWCAP2) }
 }
 
 #[cfg(test)]
 mod tests {
+    use endo_core::IsolationBackend;
+
+    use super::*;
+
     #[test]
-    fn the_probes_give_reasons() {
-        assert!(!super::poe::probe().unwrap_err().reasons.is_empty());
-        assert!(!super::mte::probe().unwrap_err().reasons.is_empty());
+    fn the_probes_say_that_there_is_no_implementation() {
+        for reasons in [PoeBackend::probe().unwrap_err(), MteBackend::probe().unwrap_err()] {
+            assert!(reasons.to_string().ends_with("this version of endo does not implement it"));
+        }
     }
 }

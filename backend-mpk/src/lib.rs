@@ -1,50 +1,46 @@
 //! Protection-key isolation backend of Endo.
 //!
-//! Nothing of it exists yet but [`probe`], which says why it cannot be used: what the machine lacks, and that this
-//! version does not have it.
-#![forbid(unsafe_code)]
+//! What exists: a probe, which finds everything that stands in the way on this machine, and [`pkru`], the encoding of
+//! the rights register. [`MpkBackend`] is a name without a value: this version cannot run guests on protection keys.
 
-use endo_core::{Properties, Unavailable};
+pub mod pkru;
+mod probe;
 
-/// The name that `--backend` takes.
-pub const NAME: &str = "mpk";
+use endo_core::absent::{Absence, Absent};
 
-/// Every reason why protection keys cannot be used here. It never succeeds yet.
-pub fn probe() -> Result<Properties, Unavailable> {
-    let mut reasons = arch::missing();
-    reasons.push("this version of endo does not implement it".to_owned());
-    Err(Unavailable { reasons })
-}
+/// The backend, which cannot be created yet.
+pub type MpkBackend = Absent<ProtectionKeys>;
 
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    use core::arch::x86_64::{__cpuid, __cpuid_count};
+/// Why not: what the machine lacks, and that there is no implementation.
+#[derive(Debug)]
+pub struct ProtectionKeys;
 
-    /// What the processor and the kernel lack (SDM volume 3, 5.6.2).
-    pub(super) fn missing() -> Vec<String> {
-        let features = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).ecx } else { 0 };
-        let has = |bit: u32| features & 1 << bit != 0;
-        match (has(3), has(4)) {
-            (false, _) => vec!["the cpu has no protection keys (cpuid 7.0 ecx.pku is 0)".to_owned()],
-            (true, false) => {
-                vec!["the kernel has not enabled protection keys (cpuid 7.0 ecx.ospke is 0)".to_owned()]
-            }
-            (true, true) => vec![],
-        }
-    }
-}
+impl Absence for ProtectionKeys {
+    const NAME: &'static str = "mpk";
 
-#[cfg(not(target_arch = "x86_64"))]
-mod arch {
-    pub(super) fn missing() -> Vec<String> {
-        vec![format!("needs an x86-64 cpu, this is {}", std::env::consts::ARCH)]
+    fn reasons() -> Vec<String> {
+        let mut reasons = probe::missing();
+        reasons.push("this version of endo does not implement it".to_owned());
+        reasons
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use endo_core::{BackendConfig, BackendError, IsolationBackend};
+
+    use super::MpkBackend;
+
     #[test]
-    fn the_probe_gives_a_reason() {
-        assert!(!super::probe().unwrap_err().reasons.is_empty());
+    fn the_probe_says_that_there_is_no_implementation() {
+        let unavailable = MpkBackend::probe().unwrap_err();
+        assert!(unavailable.to_string().ends_with("this version of endo does not implement it"));
+    }
+
+    #[test]
+    fn a_backend_is_refused_for_the_reasons_of_the_probe() {
+        let error = MpkBackend::new(BackendConfig::default()).unwrap_err();
+        let BackendError::Unavailable(reasons) = error else { panic!("{error}") };
+        assert_eq!(reasons, MpkBackend::probe().unwrap_err());
     }
 }

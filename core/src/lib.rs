@@ -5,6 +5,7 @@
 //! sees calls, faults and births, and never learns an instruction. The types they exchange are in the modules below;
 //! [`conformance`] is the suite of tests that every backend must pass, and [`NullBackend`] the one that must not.
 
+pub mod absent;
 pub mod addr;
 pub mod arch;
 pub mod backend;

@@ -10,6 +10,6 @@ mod elsewhere;
 mod x86_64;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{NullBackend, NullThread};
+pub use elsewhere::{NoDispatch, NullBackend};
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{NullBackend, NullThread};

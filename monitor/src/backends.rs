@@ -3,9 +3,11 @@
 //! Everything else is generic over [`IsolationBackend`], so a guest's path through the monitor holds no virtual call.
 #![deny(unsafe_code)]
 
+use endo_aarch64::{MteBackend, PoeBackend};
 use endo_core::{
     BackendConfig, BackendError, IsolationBackend, NullBackend, Properties, SyscallMonitor, Unavailable,
 };
+use endo_mpk::MpkBackend;
 
 use crate::launch::{self, Guest, LaunchError};
 use crate::process::Ending;
@@ -60,9 +62,9 @@ pub fn probe_all() -> Vec<Report> {
     let report = |choice, name, outcome| Report { choice, name, outcome };
     vec![
         report(BackendChoice::Sfi, "sfi", probe_sfi()),
-        report(BackendChoice::Mpk, endo_mpk::NAME, endo_mpk::probe()),
-        report(BackendChoice::Poe, endo_aarch64::poe::NAME, endo_aarch64::poe::probe()),
-        report(BackendChoice::Mte, endo_aarch64::mte::NAME, endo_aarch64::mte::probe()),
+        report(BackendChoice::Mpk, MpkBackend::NAME, MpkBackend::probe()),
+        report(BackendChoice::Poe, PoeBackend::NAME, PoeBackend::probe()),
+        report(BackendChoice::Mte, MteBackend::NAME, MteBackend::probe()),
         report(BackendChoice::Null, NullBackend::NAME, NullBackend::probe()),
     ]
 }
@@ -97,9 +99,9 @@ pub fn run<M: SyscallMonitor>(
         BackendChoice::Null => {
             launch::run::<NullBackend, M>(config, monitor, guest).map_err(name_backend("null"))
         }
-        BackendChoice::Mpk => Err(refusal(endo_mpk::NAME, endo_mpk::probe())),
-        BackendChoice::Poe => Err(refusal(endo_aarch64::poe::NAME, endo_aarch64::poe::probe())),
-        BackendChoice::Mte => Err(refusal(endo_aarch64::mte::NAME, endo_aarch64::mte::probe())),
+        BackendChoice::Mpk => Err(refusal(MpkBackend::NAME, MpkBackend::probe())),
+        BackendChoice::Poe => Err(refusal(PoeBackend::NAME, PoeBackend::probe())),
+        BackendChoice::Mte => Err(refusal(MteBackend::NAME, MteBackend::probe())),
     }
 }
 
