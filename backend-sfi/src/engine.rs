@@ -7,6 +7,8 @@ use endo_core::{
     BackendConfig, BackendError, Fault, FaultKind, GuestAddr, HostAddr, Registers, Rights, VerifyMode,
 };
 
+use iced_x86::{Decoder, DecoderError, DecoderOptions};
+
 use crate::cache::{self, CodeCache, Gate};
 use crate::context::{self, Context, SPILL_SLOTS};
 use crate::fragments::{Emitted, Index, PAGE};
@@ -22,6 +24,8 @@ use crate::window;
 
 mod change;
 
+/// Longest instruction that the processor accepts, in bytes.
+const MAX_INSTRUCTION_BYTES: usize = 15;
 /// Exit stub: `mov dword ptr fs:[exit_info], imm32; jmp gate`.
 const STUB_BYTES: usize = 17;
 
@@ -168,8 +172,9 @@ impl Engine {
     pub fn link(&mut self, number: u32) -> (u32, Result<u64, Fault>) {
         // Of a retired fragment, which the guest may still be leaving, only the target counts.
         let exit = self.index.exit(number);
+        let flushes = self.counters.flushes;
         let target = self.entry(exit.target);
-        if let Ok(address) = target {
+        if let (Ok(address), true) = (target, flushes == self.counters.flushes) {
             self.link_exit(number, address);
         }
         (exit.target, target)
@@ -180,12 +185,16 @@ impl Engine {
     }
 
     fn checking(&self) -> Option<&Verifier> {
-        (self.verify == VerifyMode::On).then_some(&self.verifier)
+        (self.verify != VerifyMode::Off).then_some(&self.verifier)
     }
 
     fn link_exit(&mut self, number: u32, address: u64) {
         let exit = self.index.exit(number);
-        let allowed = self.checking().is_none_or(|verifier| verifier.may_link(exit.site, address));
+        let allowed = match self.verify {
+            VerifyMode::On => self.verifier.may_link(exit.site, address),
+            VerifyMode::Sample => self.verifier.is_boundary(address),
+            VerifyMode::Off => true,
+        };
         if exit.linked || !exit.live || !allowed {
             return;
         }
@@ -198,13 +207,12 @@ impl Engine {
         if self.cache.free() < MAX_EMITTED + 2 * STUB_BYTES {
             self.flush();
         }
-        self.fetch(guest, if manner == Manner::Once { 16 } else { MAX_SPAN as usize })?;
-        let indirect = manner == Manner::Indirect;
+        self.fetch(guest, if manner == Manner::Once { MAX_INSTRUCTION_BYTES } else { MAX_SPAN as usize })?;
         let limit = if manner == Manner::Once { 1 } else { MAX_INSTRUCTIONS };
-        self.emit(guest, limit, indirect);
+        self.emit(guest, limit, manner);
         if !self.verified() {
             // Something in it was refused: alone it will be refused alone.
-            self.emit(guest, 1, indirect);
+            self.emit(guest, 1, manner);
             if !self.verified() {
                 self.counters.refused_instructions += 1;
                 return Err(Fault {
@@ -236,24 +244,32 @@ impl Engine {
 
     /// The fault of fetching an instruction here, if that is why it cannot be carried out.
     pub fn fetch_fault(&mut self, guest: u32) -> Option<Fault> {
-        self.fetch(guest, 16).err()
+        if let Err(fault) = self.fetch(guest, MAX_INSTRUCTION_BYTES) {
+            return Some(fault);
+        }
+        let mut decoder = Decoder::with_ip(64, &self.source, u64::from(guest), DecoderOptions::NONE);
+        let cut_off = decoder.decode().is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes;
+        let missing = guest.saturating_add(self.source.len() as u32);
+        cut_off.then(|| execute_fault(missing, self.pages.rights_at(u64::from(missing)).is_some()))
     }
 
-    fn emit(&mut self, guest: u32, limit: usize, indirect: bool) {
+    fn emit(&mut self, guest: u32, limit: usize, manner: Manner) {
+        let indirect = manner == Manner::Indirect;
         let lookup = Lookup {
             index: &self.index,
-            verifier: (self.verify == VerifyMode::On).then_some(&self.verifier),
+            verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
         };
         let source = Source { start: guest, bytes: &self.source, limit, indirect };
         self.translator.translate(source, self.cache.next(), &lookup);
-        if self.watch_source() {
+        // What runs once must be able to store into its own page.
+        if manner != Manner::Once && self.watch_source() {
             // A page of it was writable until now: what was read before that may be stale.
             let length = self.source.len();
             // SAFETY: as in `fetch`.
             unsafe { copy(HostAddr(self.source.as_mut_ptr() as usize), HostAddr(guest as usize), length) };
             let lookup = Lookup {
                 index: &self.index,
-                verifier: (self.verify == VerifyMode::On).then_some(&self.verifier),
+                verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
             };
             let source = Source { start: guest, bytes: &self.source, limit, indirect };
             self.translator.translate(source, self.cache.next(), &lookup);
@@ -288,6 +304,10 @@ impl Engine {
             VerifyMode::On => true,
         };
         if !wanted {
+            if self.verify != VerifyMode::Off {
+                let boundaries = self.translator.map().iter().map(|entry| usize::from(entry.code));
+                self.verifier.assume(self.cache.next(), self.translator.code().len(), boundaries);
+            }
             return true;
         }
         self.claimed.clear();
@@ -409,8 +429,12 @@ impl Engine {
     }
 
     /// A fault as the guest's kernel would tell it: what the host has reserved but the guest not mapped is not mapped.
-    pub fn in_guest_terms(&self, fault: Fault) -> Fault {
+    pub fn in_guest_terms(&self, fault: Fault, pc: u32) -> Fault {
         let mapped = self.pages.rights_at(fault.address.0).is_some();
+        if fault.address.0 > u64::from(u32::MAX) + window::GUARD_PAST_END {
+            // The instruction's own address, in the cache: what the guest knows is where it stands.
+            return Fault { address: GuestAddr(u64::from(pc)), ..fault };
+        }
         let kind = match fault.kind {
             FaultKind::Read { .. } => FaultKind::Read { mapped },
             FaultKind::Write { .. } => FaultKind::Write { mapped },

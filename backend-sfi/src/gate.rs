@@ -176,6 +176,7 @@ gates!(
     "endo_sfi_leave:",
     "cld",
     "ldmxcsr dword ptr fs:[endo_sfi_context@tpoff + {host_mxcsr}]",
+    "fninit", // the control word that programs start with, and an empty register stack
     "mov eax, r15d",
     "add rsp, 8",
     ".cfi_adjust_cfa_offset -8",

@@ -127,7 +127,7 @@ impl SfiBackend {
             *once = engine.is_near_code(fault.address, pc);
             return None;
         }
-        Some(Exit::Fault(engine.in_guest_terms(fault)))
+        Some(Exit::Fault(engine.in_guest_terms(fault, pc)))
     }
 }
 
@@ -172,8 +172,7 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn host_range(&self, domain: DomainId, range: GuestRange) -> Option<HostRange> {
         self.check(domain).ok()?;
-        let all = GuestRange::from_bounds(GuestAddr(0), GuestAddr(window::WINDOW_END))?;
-        let inside = all.encloses(range);
+        let inside = window::guest_range().encloses(range);
         inside.then(|| HostRange { start: HostAddr(range.start().0 as usize), length: range.len() as usize })
     }
 

@@ -117,6 +117,13 @@ fn unwind(
             }
             at
         }
+        Class::IndirectCall | Class::Call
+            if done.last().is_some_and(|host| host.is_jmp_near_indirect() || host.is_jmp_near()) =>
+        {
+            // Past its jump: at the entry for the return, where rcx is still parked.
+            registers.set(Gpr::Rcx, spill_rcx);
+            after
+        }
         Class::IndirectCall | Class::Call => {
             let pushed = done.iter().any(|host| host.mnemonic() == Mnemonic::Push);
             let lowered = done.iter().any(|host| host.mnemonic() == Mnemonic::Lea);

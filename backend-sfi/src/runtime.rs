@@ -1,6 +1,6 @@
 //! What happens on the monitor's stack when emitted code asks for something: a link, a dispatch entry, an emulation.
 
-use endo_core::{Fault, GuestAddr};
+use endo_core::Fault;
 
 use crate::SfiBackend;
 use crate::context::{self, Context};
@@ -71,9 +71,10 @@ fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fau
             context.outcome.write(Outcome::Continue);
             None
         }
-        Err(kind) => {
+        Err(fault) => {
             // A fetch that fails is reported as such, at the address that could not be fetched.
-            let fault = engine.fetch_fault(pc as u32).unwrap_or(Fault { kind, address: GuestAddr(pc) });
+            let fault =
+                engine.fetch_fault(pc as u32).unwrap_or_else(|| engine.in_guest_terms(fault, pc as u32));
             context.outcome.write(Outcome::Fault(fault));
             None
         }

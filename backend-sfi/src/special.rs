@@ -2,7 +2,7 @@
 
 use endo_core::arch::{Flags, Gpr};
 use endo_core::copy::copy;
-use endo_core::{FaultKind, HostAddr, Registers};
+use endo_core::{Fault, FaultKind, GuestAddr, HostAddr, Registers};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use crate::cpuid::cpuid;
@@ -17,13 +17,13 @@ pub enum Emulated {
 }
 
 /// Carries out the instruction at the program counter.
-pub fn emulate(registers: &mut Registers) -> Result<Emulated, FaultKind> {
+pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
     let mut bytes = [0u8; 15];
     let missing = read(registers.pc, &mut bytes);
     let available = &bytes[..bytes.len() - missing];
     let instruction = Decoder::with_ip(64, available, registers.pc, DecoderOptions::NONE).decode();
     if instruction.is_invalid() {
-        return Err(FaultKind::IllegalInstruction);
+        return Err(illegal(registers.pc));
     }
     let next = instruction.next_ip();
     let mut emulated = Emulated::Next;
@@ -62,15 +62,15 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, FaultKind> {
         Mnemonic::Lea => lea16(registers, &instruction)?,
         Mnemonic::Int3 => {
             registers.pc = next;
-            return Err(FaultKind::Breakpoint);
+            return Err(Fault { kind: FaultKind::Breakpoint, address: GuestAddr(0) });
         }
         Mnemonic::Int1 => {
             registers.pc = next;
-            return Err(FaultKind::Step);
+            return Err(Fault { kind: FaultKind::Step, address: GuestAddr(next) });
         }
         // What the kernel answers for instructions that user code may not run: a general-protection fault.
         Mnemonic::Hlt | Mnemonic::Cli | Mnemonic::Sti | Mnemonic::In | Mnemonic::Out | Mnemonic::Rdpmc => {
-            return Err(FaultKind::Protection);
+            return Err(PROTECTION);
         }
         Mnemonic::Insb
         | Mnemonic::Insw
@@ -78,20 +78,32 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, FaultKind> {
         | Mnemonic::Outsb
         | Mnemonic::Outsw
         | Mnemonic::Outsd => {
-            return Err(FaultKind::Protection);
+            return Err(PROTECTION);
         }
         Mnemonic::Int | Mnemonic::Into | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
-            return Err(FaultKind::Protection);
+            return Err(PROTECTION);
         }
-        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => return Err(FaultKind::IllegalInstruction),
-        _ if instruction.is_privileged() => return Err(FaultKind::Protection),
+        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => return Err(illegal(registers.pc)),
+        _ if instruction.is_privileged() => return Err(PROTECTION),
         mnemonic => {
             unknown(registers.pc, mnemonic, available);
-            return Err(FaultKind::IllegalInstruction);
+            return Err(illegal(registers.pc));
         }
     }
     registers.pc = next;
     Ok(emulated)
+}
+
+/// A general-protection fault: the kernel names no address for it.
+const PROTECTION: Fault = Fault { kind: FaultKind::Protection, address: GuestAddr(0) };
+
+fn illegal(pc: u64) -> Fault {
+    Fault { kind: FaultKind::IllegalInstruction, address: GuestAddr(pc) }
+}
+
+/// The engine corrects `mapped`, which it knows better.
+fn memory_fault(kind: FaultKind, address: u64, done: usize) -> Fault {
+    Fault { kind, address: GuestAddr(address.wrapping_add(done as u64) & u64::from(u32::MAX)) }
 }
 
 /// Says once for each mnemonic that it is not offered.
@@ -107,7 +119,7 @@ fn unknown(pc: u64, mnemonic: Mnemonic, bytes: &[u8]) {
     }
 }
 
-fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {
     let stack = registers.stack_pointer();
     let (length, kept) =
         if instruction.code() == Code::Popfw { (2, registers.flags.0 & !0xffff) } else { (8, 0) };
@@ -120,7 +132,7 @@ fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(),
 }
 
 /// `enter`: SDM volume 2, with a nesting level.
-fn enter(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+fn enter(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {
     let level = instruction.immediate8_2nd() % 32;
     let mut stack = registers.stack_pointer();
     let mut push = |value: u64| {
@@ -143,26 +155,26 @@ fn enter(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fau
     Ok(())
 }
 
-fn new_base(registers: &Registers, instruction: &Instruction) -> Result<u64, FaultKind> {
+fn new_base(registers: &Registers, instruction: &Instruction) -> Result<u64, Fault> {
     let register = instruction.op0_register();
     let value =
         registers.gpr[register.number()] & if register.size() == 4 { u64::from(u32::MAX) } else { u64::MAX };
     let canonical = (value as i64) << 16 >> 16 == value as i64;
-    if canonical { Ok(value) } else { Err(FaultKind::Protection) }
+    if canonical { Ok(value) } else { Err(PROTECTION) }
 }
 
 /// Loading a null selector into DS, ES, FS or GS does nothing that 64-bit code sees; others do not exist.
-fn load_data_segment(registers: &Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+fn load_data_segment(registers: &Registers, instruction: &Instruction) -> Result<(), Fault> {
     let harmless = instruction.op1_kind() == OpKind::Register
         && registers.gpr[instruction.op1_register().number()] & 0xfffc == 0
         && matches!(instruction.op0_register(), Register::DS | Register::ES);
-    if harmless { Ok(()) } else { Err(FaultKind::Protection) }
+    if harmless { Ok(()) } else { Err(PROTECTION) }
 }
 
 /// `lea r16, [rip + …]`, which has no short absolute form.
-fn lea16(registers: &mut Registers, instruction: &Instruction) -> Result<(), FaultKind> {
+fn lea16(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {
     if !instruction.is_ip_rel_memory_operand() || instruction.op0_register().size() != 2 {
-        return Err(FaultKind::IllegalInstruction);
+        return Err(illegal(registers.pc));
     }
     let slot = &mut registers.gpr[instruction.op0_register().number()];
     *slot = *slot & !0xffff | instruction.ip_rel_memory_address() & 0xffff;
@@ -202,13 +214,22 @@ fn read(address: u64, to: &mut [u8]) -> usize {
     unsafe { copy(HostAddr(to.as_mut_ptr() as usize), from, to.len()) }
 }
 
-fn load(address: u64, to: &mut [u8]) -> Result<(), FaultKind> {
-    if read(address, to) == 0 { Ok(()) } else { Err(FaultKind::Read { mapped: false }) }
+fn load(address: u64, to: &mut [u8]) -> Result<(), Fault> {
+    let missing = read(address, to);
+    if missing == 0 {
+        Ok(())
+    } else {
+        Err(memory_fault(FaultKind::Read { mapped: false }, address, to.len() - missing))
+    }
 }
 
-fn store(address: u64, from: &[u8]) -> Result<(), FaultKind> {
+fn store(address: u64, from: &[u8]) -> Result<(), Fault> {
     let to = HostAddr((address & u64::from(u32::MAX)) as usize);
     // SAFETY: the source is a slice; the destination lies in the guest's window or the guard past it.
     let missing = unsafe { copy(to, HostAddr(from.as_ptr() as usize), from.len()) };
-    if missing == 0 { Ok(()) } else { Err(FaultKind::Write { mapped: false }) }
+    if missing == 0 {
+        Ok(())
+    } else {
+        Err(memory_fault(FaultKind::Write { mapped: false }, address, from.len() - missing))
+    }
 }

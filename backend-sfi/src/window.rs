@@ -11,7 +11,8 @@ pub const WINDOW_END: u64 = 1 << 32;
 /// Bytes at the window's upper end, and beyond it, that stay unmapped: what a wide access or an unchecked stack touch
 /// can run past the end.
 pub const GUARD_BELOW_END: u64 = 0x1_0000;
-const GUARD_PAST_END: u64 = 0x10_0000;
+/// Bytes past the window that are reserved and never mapped.
+pub const GUARD_PAST_END: u64 = 0x10_0000;
 
 /// Where guest mappings may lie.
 pub fn guest_range() -> GuestRange {

@@ -16,6 +16,7 @@ impl Engine {
         let first = (range.start().0 / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
         let last = ((range.end().0 - 1) / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
         for page in self.index.pages_in(first, last) {
+            // After a flush on the way there is nothing left to retire, and this does nothing.
             self.retire_page(page);
         }
         for page in self.pages.watched_in(first, last) {
@@ -42,6 +43,11 @@ impl Engine {
                 // A thunk of its own may lead here.
                 self.table.withdraw(guest);
                 for number in self.index.incoming(guest) {
+                    if self.cache.free() < STUB_BYTES {
+                        // No room to say where the branch goes instead: drop it with everything else.
+                        self.flush();
+                        return;
+                    }
                     self.unlink(number);
                 }
             }

@@ -183,6 +183,16 @@ impl Verifier {
         self.marks.has(Mark::IndirectEntry, target) || target == self.layout.gates.miss
     }
 
+    /// Takes the word of whoever emitted a fragment that it runs at `address` for `length` bytes and can be entered at these
+    /// offsets. For sampling only: nothing is known about such a fragment.
+    pub fn assume(&mut self, address: u64, length: usize, boundaries: impl Iterator<Item = usize>) {
+        let Some(place) = self.marks.indices(address, length) else { return };
+        for offset in boundaries.filter(|&offset| offset < length) {
+            self.marks.set(Mark::Boundary, place.start + offset);
+        }
+        self.marks.set_all(Mark::Live, place);
+    }
+
     /// Whether `address` is a clean boundary of a live fragment.
     pub fn is_boundary(&self, address: u64) -> bool {
         self.marks.has(Mark::Boundary, address)
