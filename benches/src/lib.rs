@@ -1,1 +1,9 @@
-//! Benchmarks of Endo.
+//! Benchmarks of Endo: how long programs take under it compared with native runs of the same minute.
+//!
+//! [`workloads`] is the table of what is run, [`inputs`] prepares what they read, [`measure`] runs native and other
+//! variants in turn, [`report`] writes tables. The command is `ratios`.
+
+pub mod inputs;
+pub mod measure;
+pub mod report;
+pub mod workloads;

@@ -1,0 +1,165 @@
+//! Running variants of a workload in turn.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use endo_testing::{Ended, Usage, endo_binary, run_to_end};
+
+use crate::inputs::Inputs;
+use crate::workloads::{Kind, Scale, Workload};
+
+/// A way to run a program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Variant {
+    /// Without Endo.
+    Native,
+    /// Under `endo run` with these options.
+    Endo(String),
+}
+
+impl Variant {
+    /// Its name in tables.
+    pub fn name(&self) -> &str {
+        match self {
+            Variant::Native => "native",
+            Variant::Endo(options) => options,
+        }
+    }
+}
+
+/// What came of the rounds of one variant.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// The cost in seconds (or seconds a unit), one a round.
+    pub costs: Vec<f64>,
+    /// What the rounds used.
+    pub usages: Vec<Usage>,
+    /// Why there is nothing, if the program failed.
+    pub failure: Option<String>,
+}
+
+impl Samples {
+    /// The median cost.
+    pub fn cost(&self) -> f64 {
+        median(self.costs.iter().copied())
+    }
+
+    /// How far the rounds lie apart: half of the range between the quartiles, relative to the median.
+    pub fn spread(&self) -> f64 {
+        let mut costs = self.costs.clone();
+        costs.sort_by(f64::total_cmp);
+        let Some(last) = costs.len().checked_sub(1) else { return 0.0 };
+        (costs[last - last / 4] - costs[last / 4]) / 2.0 / self.cost()
+    }
+
+    /// The median of a figure of all rounds.
+    pub fn median_of(&self, figure: impl Fn(&Usage) -> f64) -> f64 {
+        median(self.usages.iter().map(figure))
+    }
+}
+
+/// The middle of some figures; not a number if there are none.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => figures[n / 2],
+        n => (figures[n / 2 - 1] + figures[n / 2]) / 2.0,
+    }
+}
+
+/// Runs every variant of a workload in every round, one after the other.
+pub fn measure(
+    workload: &Workload,
+    variants: &[Variant],
+    inputs: &Inputs,
+    scale: Scale,
+    rounds: usize,
+) -> anyhow::Result<Vec<Samples>> {
+    let mut samples = vec![Samples::default(); variants.len()];
+    for _ in 0..rounds {
+        for (variant, samples) in variants.iter().zip(&mut samples) {
+            if samples.failure.is_some() {
+                continue;
+            }
+            let ended = run_once(workload, variant, inputs, scale)?;
+            match cost(workload, &ended) {
+                Ok(cost) => {
+                    samples.costs.push(cost);
+                    samples.usages.push(ended.usage);
+                }
+                Err(error) => samples.failure = Some(error.to_string()),
+            }
+        }
+    }
+    Ok(samples)
+}
+
+fn run_once(workload: &Workload, variant: &Variant, inputs: &Inputs, scale: Scale) -> anyhow::Result<Ended> {
+    let (words, input) = workload.words(scale);
+    let program = inputs.program(&words[0]);
+    let mut command = match variant {
+        Variant::Native => Command::new(&program),
+        Variant::Endo(options) => {
+            let mut command = Command::new(endo_binary());
+            command.arg("run").args(options.split_whitespace()).arg("--").arg(&program);
+            command
+        }
+    };
+    command.args(&words[1..]).current_dir(&inputs.directory).env_clear();
+    command.envs([
+        ("PATH", "/usr/bin:/bin"),
+        ("LC_ALL", "C"),
+        ("PERL_HASH_SEED", "0"),
+        ("PYTHONHASHSEED", "0"),
+    ]);
+    // What a program says is of interest for throughput only; a pipe would add its reader's pace to the others.
+    let is_read = workload.kind == Kind::Throughput;
+    command.stdout(if is_read { Stdio::piped() } else { Stdio::null() }).stderr(Stdio::null());
+    let _ = fs::remove_file(inputs.directory.join("temporary.db"));
+    let limit = Some(Duration::from_secs(120));
+    let ended = match input {
+        None => run_to_end(&mut command, None, limit),
+        Some(name) => {
+            let bytes = File::open(inputs.directory.join(name)).and_then(std::io::read_to_string);
+            run_to_end(&mut command, Some(bytes.with_context(|| format!("read {name}"))?.as_bytes()), limit)
+        }
+    };
+    ended.with_context(|| format!("run {}", program.display()))
+}
+
+/// What a run cost, in seconds of CPU time or seconds a unit of throughput.
+fn cost(workload: &Workload, ended: &Ended) -> anyhow::Result<f64> {
+    ensure!(!ended.timed_out, "timed out");
+    ensure!(ended.status.success(), "{}", ended.status);
+    if workload.kind != Kind::Throughput {
+        return Ok(ended.usage.cpu().as_secs_f64());
+    }
+    let text = String::from_utf8_lossy(&ended.stdout);
+    let line = text.lines().rfind(|line| line.starts_with("+F:")).context("no line of results")?;
+    let figure = line.rsplit(':').next().unwrap_or_default();
+    let throughput: f64 = figure.trim().parse().with_context(|| format!("`{figure}` is no figure"))?;
+    ensure!(throughput > 0.0, "no throughput");
+    Ok(1.0 / throughput)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        assert!((median([3.0, 1.0, 2.0].into_iter()) - 2.0).abs() < 1e-12);
+        assert!((median([4.0, 1.0, 2.0, 3.0].into_iter()) - 2.5).abs() < 1e-12);
+        assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn the_spread_ignores_one_stray_round() {
+        let samples = Samples { costs: vec![1.0, 1.0, 1.0, 1.0, 9.0], ..Samples::default() };
+        assert!(samples.spread() < 1e-12);
+    }
+}
