@@ -13,14 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::errno::Errno;
 use crate::loader::{LoadError, Program};
+use crate::syscall::hidden;
 
 /// The environment variable that names the memfd.
 const VARIABLE: &str = "ENDO_HANDOVER_FD";
 const MAGIC: &[u8; 8] = b"endo-1\0\0";
 const SEALS: libc::c_int = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-
-/// Guests get the lowest free numbers: the monitor's stay out of their way.
-const FIRST_OWN_DESCRIPTOR: RawFd = 960;
 
 /// How endo was started: what the endo of an exec needs to be the same.
 #[derive(Debug)]
@@ -52,13 +50,7 @@ fn open_own_file() -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and nobody else's.
     let opened = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: the call takes no pointer.
-    let moved = unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_OWN_DESCRIPTOR) };
-    if moved < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+    hidden::hide(opened).map_err(|errno| io::Error::from_raw_os_error(errno.0))
 }
 
 /// Which file an exec names.

@@ -1,6 +1,7 @@
 //! The monitor's own descriptors, which no guest may see, use or close.
 //!
-//! They sit together at the top of what the process may open. A guest that names one gets EBADF.
+//! They sit together at the top of what the process may open. A guest that names one gets EBADF, and does not find it in
+//! /proc. They count against `RLIMIT_NOFILE`, which the guest sees as it is.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,8 +13,8 @@ use crate::errno::Errno;
 static START: AtomicI32 = AtomicI32::new(i32::MAX);
 static END: AtomicI32 = AtomicI32::new(i32::MAX);
 
-/// How many the monitor may keep.
-pub const RESERVED: u64 = 64;
+/// So far below the limit the first one goes, if the limit is not a small one.
+const RESERVED: u64 = 64;
 
 /// Whether the descriptor is the monitor's. Async-signal-safe.
 pub fn is_hidden(fd: i32) -> bool {
@@ -30,7 +31,8 @@ pub fn range() -> Option<(i32, i32)> {
 ///
 /// To be called before the first guest runs.
 pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    let base = i32::try_from(open_limit().saturating_sub(RESERVED)).unwrap_or(i32::MAX).clamp(3, 1 << 20);
+    let limit = open_limit().min(1 << 20);
+    let base = (limit - RESERVED.min(limit / 4)) as i32;
     let from = range().map_or(base, |(_, end)| end);
     // SAFETY: the descriptor is open, as `fd` owns it.
     let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, from) };

@@ -1,11 +1,9 @@
-//! Resource limits, as far as the guest's differ from the host's: address space and data are the window's, and the
-//! monitor's descriptors do not count.
+//! Resource limits, as far as the guest's differ from the host's: address space and data are the window's.
 #![deny(unsafe_code)]
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::forward::{forward, forward_as};
-use super::hidden;
 use super::table::{Call, Kind};
 use crate::errno::{Errno, SyscallResult};
 use crate::memory::Limit;
@@ -49,11 +47,7 @@ pub(super) fn prlimit64<B: IsolationBackend, M: SyscallMonitor>(
     let [pid, resource, new, old, ..] = arguments;
     let is_own = pid as i32 == 0 || pid as u32 == std::process::id();
     if !is_own || !is_emulated(resource) {
-        let result = forward(thread, Call::prlimit64, arguments)?;
-        if is_own && old != 0 && resource as u32 == libc::RLIMIT_NOFILE {
-            leave_out_hidden(thread, GuestAddr(old))?;
-        }
-        return Ok(result);
+        return forward(thread, Call::prlimit64, arguments);
     }
     let user = thread.user();
     let new: Option<Rlimit> = user.read_optional(GuestAddr(new))?;
@@ -87,18 +81,6 @@ fn lowered(before: Limit, new: Limit) -> Result<Limit, Errno> {
         return Err(Errno::EPERM);
     }
     Ok(Limit { soft: new.soft.min(before.hard), hard: new.hard.min(before.hard) })
-}
-
-/// Shows a descriptor limit without the monitor's share.
-fn leave_out_hidden<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &Thread<'_, B, M>,
-    shown: GuestAddr,
-) -> Result<(), Errno> {
-    let Some((start, end)) = hidden::range() else { return Ok(()) };
-    let user = thread.user();
-    let [soft, hard]: Rlimit = user.read(shown)?;
-    let reaches = (start as u64..end as u64 + hidden::RESERVED).contains(&soft);
-    if reaches { user.write::<Rlimit>(shown, &[start as u64, hard]) } else { Ok(()) }
 }
 
 /// `sched_setattr`: the structure starts with its own size (kernel/sched/syscalls.c, `sched_copy_attr`).

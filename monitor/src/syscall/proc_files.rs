@@ -176,7 +176,7 @@ pub(super) fn own_executable<B, M>(process: &Process<B, M>, directory: i32, path
 
 /// Whether a directory lists this process's descriptors.
 pub(super) fn lists_descriptors(fd: i32) -> bool {
-    let is_proc = raw::file_system_type(fd).is_ok_and(|magic| magic == PROC_SUPER_MAGIC);
+    let is_proc = raw::fstat(fd).and_then(|status| is_on_proc(fd, status.st_dev)).unwrap_or(false);
     is_proc
         && raw::descriptor_path(fd).is_ok_and(|path| {
             let path = path.to_string_lossy();
