@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The running mapping is never writable and the written one never executable. After a fork the child gets an object of
-//! its own before it runs or writes anything ([`CodeCache::unshare`]).
+//! its own before it runs or writes anything ([`CodeCache::copy_for_child`]).
 
 use std::io;
 use std::ops::Range;
@@ -43,6 +43,7 @@ pub struct CodeCache {
     write: u64,
     bytes: usize,
     used: u32,
+    copy: Option<OwnedFd>,
 }
 
 impl CodeCache {
@@ -53,7 +54,7 @@ impl CodeCache {
         let object = memory_object(bytes).map_err(fail)?;
         let write = map_shared(&object, None, bytes, libc::PROT_READ | libc::PROT_WRITE).map_err(fail)?;
         let run = map_shared(&object, None, bytes, libc::PROT_READ | libc::PROT_EXEC).map_err(fail)?;
-        let mut cache = CodeCache { run, write, bytes, used: HEADER };
+        let mut cache = CodeCache { run, write, bytes, used: HEADER, copy: None };
         for (index, target) in gate::entry_points().into_iter().enumerate() {
             let mut trampoline = [0u8; 16];
             trampoline[..6].copy_from_slice(&[0xff, 0x25, 2, 0, 0, 0]); // jmp qword ptr [rip + 2]
@@ -128,26 +129,33 @@ impl CodeCache {
         self.used = HEADER;
     }
 
-    /// Replaces the memory object by a copy, at the same addresses: in a forked child, before it runs guest code.
-    pub fn unshare(&mut self) -> io::Result<()> {
+    /// Copies the memory object for a child that is about to be forked. It has to be done before: afterwards the parent may
+    /// write into the object that the child still shares.
+    pub fn copy_for_child(&mut self) -> io::Result<()> {
         let object = memory_object(self.bytes)?;
         let mut copied = 0;
         while copied < self.used as usize {
-            // SAFETY: the written mapping is readable for `used` bytes.
-            let rest = unsafe {
-                core::slice::from_raw_parts(
-                    (self.write as usize + copied) as *const u8,
-                    self.used as usize - copied,
-                )
-            };
-            // SAFETY: the slice outlives the call.
-            let count =
-                unsafe { libc::pwrite(object.as_raw_fd(), rest.as_ptr().cast(), rest.len(), copied as i64) };
+            let from = (self.write as usize + copied) as *const libc::c_void;
+            let length = self.used as usize - copied;
+            // SAFETY: the written mapping has `used` bytes; the kernel only reads them.
+            let count = unsafe { libc::pwrite(object.as_raw_fd(), from, length, copied as i64) };
             if count <= 0 {
                 return Err(io::Error::last_os_error());
             }
             copied += count as usize;
         }
+        self.copy = Some(object);
+        Ok(())
+    }
+
+    /// Forgets the copy: in the parent, once it has forked.
+    pub fn drop_copy(&mut self) {
+        self.copy = None;
+    }
+
+    /// Puts the copy in the place of the object that is shared with the parent: in the child, before it runs guest code.
+    pub fn adopt_copy(&mut self) -> io::Result<()> {
+        let object = self.copy.take().ok_or_else(|| io::Error::other("no copy was made before the fork"))?;
         map_shared(&object, Some(self.write), self.bytes, libc::PROT_READ | libc::PROT_WRITE)?;
         map_shared(&object, Some(self.run), self.bytes, libc::PROT_READ | libc::PROT_EXEC)?;
         Ok(())

@@ -277,8 +277,17 @@ unsafe impl IsolationBackend for SfiBackend {
         signal::route(self, synchronous, info, context)
     }
 
+    fn before_fork(&self) -> Result<(), BackendError> {
+        let copied = self.engine().cache.copy_for_child();
+        copied.map_err(|source| BackendError::Host { what: "cannot copy the code cache for a child", source })
+    }
+
+    fn after_fork_in_parent(&self) {
+        self.engine().cache.drop_copy();
+    }
+
     fn after_fork_in_child(&self) -> Result<(), BackendError> {
-        let copied = self.engine().cache.unshare();
+        let copied = self.engine().cache.adopt_copy();
         copied.map_err(|source| BackendError::Host {
             what: "cannot give the forked child a code cache",
             source,

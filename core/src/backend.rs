@@ -286,6 +286,15 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
         context: &mut libc::ucontext_t,
     ) -> SignalRoute;
 
+    /// Called right before the calling thread forks, and undone by one of the two calls below. What the child will run is
+    /// set apart here, while nobody else can change it.
+    fn before_fork(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Called in the parent after [`before_fork`](Self::before_fork), whether the fork succeeded or not.
+    fn after_fork_in_parent(&self) {}
+
     /// Makes the backend usable in a forked child (contract 7). The calling thread is the child's only one.
     fn after_fork_in_child(&self) -> Result<(), BackendError>;
 

@@ -175,7 +175,16 @@ fn fork_process<B: IsolationBackend, M: SyscallMonitor>(
     let mut pidfd = -1_i32;
     // A signal that is sent to the child before it has forgotten the parent's must wait.
     host::block_all();
+    let backend = &thread.process.backend;
+    if let Err(error) = backend.before_fork() {
+        host::apply_mask(thread.signals.mask());
+        report_once(&format!("a fork failed: {error}"));
+        return Err(Errno::ENOMEM);
+    }
     let forked = host_fork(request, &mut pidfd);
+    if forked != Ok(0) {
+        backend.after_fork_in_parent();
+    }
     match forked {
         Ok(0) => {
             become_child(thread);

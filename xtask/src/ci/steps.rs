@@ -60,7 +60,16 @@ pub(super) const STEPS: &[Step] = &[
             "documentation",
             "the documentation builds and its links lead somewhere",
             5,
-            &["cargo", "doc", "--workspace", "--no-deps", "--document-private-items", "--profile", "ci", "--locked"],
+            &[
+                "cargo",
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+                "--profile",
+                "ci",
+                "--locked",
+            ],
         )
     },
     step("build", "everything builds", 15, &["cargo", "build", "--workspace", "--profile", "ci", "--locked"]),

@@ -50,9 +50,11 @@ pub(in super::super) fn system_calls_of_a_forked_child_never_reach_the_kernel<B:
 
 /// Forks, runs `check` in the child with the backend made usable there, and waits for it.
 fn in_child<B: IsolationBackend>(fixture: &Fixture<B>, check: impl FnOnce() -> Finding) -> Finding {
+    fixture.backend.before_fork().map_err(|error| format!("before_fork: {error}"))?;
     let outcome = child::fork_and_check(|| {
         fixture.backend.after_fork_in_child().map_err(|error| format!("after_fork_in_child: {error}"))?;
         check()
     });
+    fixture.backend.after_fork_in_parent();
     expect_equal("the child", outcome, Outcome::Passed)
 }
