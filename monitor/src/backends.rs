@@ -79,7 +79,7 @@ pub fn run<M: SyscallMonitor>(
     choice: BackendChoice,
     config: BackendConfig,
     monitor: M,
-    guest: &Guest<'_>,
+    guest: Guest<'_>,
 ) -> Result<Ending, LaunchError> {
     match choice {
         BackendChoice::Auto if probe_sfi().is_ok() => run(BackendChoice::Sfi, config, monitor, guest),

@@ -9,18 +9,19 @@ use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Statist
 use crate::backends::ChoiceError;
 use crate::loader::{self, LoadError, Program};
 use crate::process::{self, Ending, Launch, Process};
-use crate::signal;
+use crate::signal::{self, SigSet};
 use crate::thread::Thread;
 
 /// What is to be run.
-#[derive(Clone, Copy)]
 pub struct Guest<'a> {
-    /// The program, found and fit to run.
-    pub program: &'a Program,
+    /// The program, found and fit to run. Its files are closed once it is in memory.
+    pub program: Program,
     /// Its arguments, `argv[0]` first.
     pub arguments: &'a [&'a CStr],
     /// Its environment.
     pub environment: &'a [&'a CStr],
+    /// The signals that it blocks; those that this process blocks, if not given.
+    pub mask: Option<SigSet>,
     /// The options of the command line, in the form in which [`process::Handover`] is to bring them to the endo of an exec.
     pub options: &'a [u8],
     /// Called with the backend's figures once the guest has ended, if wanted.
@@ -53,17 +54,19 @@ pub enum LaunchError {
 pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     config: BackendConfig,
     monitor: M,
-    guest: &Guest<'_>,
+    guest: Guest<'_>,
 ) -> Result<Ending, LaunchError> {
     let backend = B::new(config)?;
     let host = |what| move |source| LaunchError::Host { what, source };
     let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
     // Signal handlers reach it, so it stays for as long as the process does.
     let process = Box::leak(Box::new(Process::new(backend, monitor, launch)?));
+    let mask = guest.mask.unwrap_or_else(signal::host::inherited_mask);
     signal::install(&process.backend).map_err(host("install signal handlers"))?;
-    let start = loader::load(process, guest.program, guest.arguments, guest.environment)?;
+    let start = loader::load(process, &guest.program, guest.arguments, guest.environment)?;
+    drop(guest.program);
     let state = process.backend.create_thread(DomainId::MAIN, start.thread_state())?;
-    let mut thread = Thread::first(process, state);
+    let mut thread = Thread::first(process, state, mask);
     process.monitor.thread_started();
     let ending = process::run(&mut thread);
     process.monitor.thread_exited();

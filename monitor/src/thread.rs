@@ -3,7 +3,7 @@
 use endo_core::{GuestAddr, IsolationBackend, Registers};
 
 use crate::process::{Ending, ExecInFlight, Process, RobustList};
-use crate::signal::ThreadSignals;
+use crate::signal::{SigSet, ThreadSignals};
 
 /// A guest thread, owned by the host thread that runs it.
 pub struct Thread<'p, B: IsolationBackend, M> {
@@ -24,9 +24,9 @@ pub struct Thread<'p, B: IsolationBackend, M> {
 }
 
 impl<'p, B: IsolationBackend, M> Thread<'p, B, M> {
-    /// The first thread of a process, with the signal state that the process inherited.
-    pub fn first(process: &'p Process<B, M>, guest: B::Thread) -> Self {
-        let signals = ThreadSignals::inherited();
+    /// The first thread of a process.
+    pub fn first(process: &'p Process<B, M>, guest: B::Thread, mask: SigSet) -> Self {
+        let signals = ThreadSignals::starting_with(mask);
         Thread {
             process,
             guest,

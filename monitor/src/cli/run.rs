@@ -13,6 +13,7 @@ use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
 use crate::process::{Ending, Handover};
+use crate::signal::SigSet;
 
 /// Options of `endo run`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,7 @@ pub fn execute(options: &RunOptions, environment: &[&CStr]) -> Result<i32, Failu
     let name = options.program[0].to_string_lossy();
     let path = variable(environment, b"PATH=");
     let program = loader::find(arguments[0], path).map_err(|error| Failure::load(&name, &error))?;
-    start(options, &program, &arguments, environment)
+    start(options, program, &arguments, environment, None)
 }
 
 /// Goes on as the program that a guest has exec'd. The endo before this one found that it could be done; if that has
@@ -90,7 +91,7 @@ pub fn resume(handover: &Handover) -> i32 {
         let program = handover.open().map_err(|error| Failure::load("exec", &error))?;
         let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
         let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
-        start(&options, &program, &arguments, &environment)
+        start(&options, program, &arguments, &environment, Some(handover.mask))
     });
     outcome.unwrap_or_else(|failure| {
         eprintln!("{failure}");
@@ -100,9 +101,10 @@ pub fn resume(handover: &Handover) -> i32 {
 
 fn start(
     options: &RunOptions,
-    program: &Program,
+    program: Program,
     arguments: &[&CStr],
     environment: &[&CStr],
+    mask: Option<SigSet>,
 ) -> Result<i32, Failure> {
     let config = BackendConfig {
         cache_bytes: options.cache_size,
@@ -110,10 +112,11 @@ fn start(
         fast_paths: &[],
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
     };
-    let handed_on = options.to_bytes();
-    let guest = Guest { program, arguments, environment, options: &handed_on, report_statistics: None };
-    let ending = backends::run(options.backend, config, NullMonitor, &guest);
-    let name = program.exec_name.to_string_lossy();
+    let name = program.exec_name.to_string_lossy().into_owned();
+    let options_bytes = options.to_bytes();
+    let guest =
+        Guest { program, arguments, environment, mask, options: &options_bytes, report_statistics: None };
+    let ending = backends::run(options.backend, config, NullMonitor, guest);
     match ending.map_err(|error| Failure::launch(&name, &error))? {
         Ending::Exited(status) => Ok(status),
         killed @ Ending::Killed(_) => killed.finish(),

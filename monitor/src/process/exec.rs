@@ -11,7 +11,7 @@ use super::handover::{self, Handover, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
-use crate::signal::{Disposition, Signal, host, line::Line};
+use crate::signal::{Disposition, SigSet, Signal, host, line::Line};
 use crate::thread::Thread;
 
 /// The memory of an exec under way. When it succeeds the kernel takes it; under a `vfork` the parent, whose memory it
@@ -113,7 +113,8 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     process.monitor.exec(&program.exec_name);
     drop(program);
     let options = process.launch.options.clone();
-    let memfd = Handover { options, program: name, arguments, environment }.into_memfd()?;
+    let mask = thread.signals.mask();
+    let memfd = Handover { options, program: name, arguments, environment, mask }.into_memfd()?;
     let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
@@ -216,16 +217,15 @@ fn report_lost_privilege(program: &Program) {
     }
 }
 
-/// Leaves signals to the kernel as the guest has them, which is what the exec hands on: dispositions that ignore, the
-/// mask, and what is pending.
+/// Leaves signals to the kernel, which hands them on: dispositions that ignore, and what is pending. All are blocked until
+/// the endo to come sets the mask.
 fn relinquish_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
-    host::block_all();
+    host::set_exact_mask(SigSet::FULL);
     thread.signals.give_back_all();
     let actions = thread.process.signals();
     for signal in Signal::SYNCHRONOUS {
         host::relinquish(signal, actions.get(signal).disposition() == Disposition::Ignore);
     }
-    host::set_exact_mask(thread.signals.mask());
 }
 
 /// Undoes [`relinquish_signals`].

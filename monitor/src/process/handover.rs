@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::errno::Errno;
 use crate::loader::{LoadError, Program};
+use crate::signal::SigSet;
 use crate::syscall::hidden;
 
 /// The environment variable that names the memfd.
@@ -73,6 +74,9 @@ pub struct Handover {
     pub arguments: Vec<CString>,
     /// Its environment.
     pub environment: Vec<CString>,
+    /// Its signal mask. The process itself blocks all signals across the exec, so that none that comes in between is
+    /// lost.
+    pub mask: SigSet,
 }
 
 impl Handover {
@@ -129,6 +133,7 @@ impl Handover {
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         put(&mut bytes, &self.options);
+        put(&mut bytes, &self.mask.0.to_le_bytes());
         match &self.program {
             ProgramName::Path(path) => {
                 put(&mut bytes, &(-1_i32).to_le_bytes());
@@ -149,6 +154,7 @@ impl Handover {
     fn from_bytes(bytes: &[u8]) -> Option<Handover> {
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let options = take(&mut rest)?.to_vec();
+        let mask = SigSet(u64::from_le_bytes(take(&mut rest)?.try_into().ok()?));
         let fd = i32::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         let name = CString::new(take(&mut rest)?).ok()?;
         let program = if fd < 0 { ProgramName::Path(name) } else { ProgramName::Descriptor(fd, name) };
@@ -157,7 +163,7 @@ impl Handover {
             (0..count).map(|_| CString::new(take(&mut rest)?).ok()).collect::<Option<Vec<_>>>()
         };
         let (arguments, environment) = (list()?, list()?);
-        Some(Handover { options, program, arguments, environment })
+        Some(Handover { options, program, arguments, environment, mask })
     }
 }
 
@@ -206,6 +212,7 @@ mod tests {
             program: ProgramName::Path(c"/bin/echo".into()),
             arguments: vec![c"echo".into(), c"".into(), c"a b".into()],
             environment: vec![c"A=1".into()],
+            mask: SigSet(0x4001),
         }
     }
 

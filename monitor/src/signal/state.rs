@@ -24,12 +24,11 @@ pub struct ThreadSignals {
 }
 
 impl ThreadSignals {
-    /// The state that a process starts with: the mask it inherited, no alternate stack. The host's mask follows with
-    /// the first [`super::deliver_pending`].
-    pub fn inherited() -> Self {
-        let mask = host::inherited_mask().as_mask();
-        // Even if the parent blocked the signals of instructions, the host must not.
-        ThreadSignals { mask, is_unsettled: true, ..ThreadSignals::default() }
+    /// The state that a process starts with: a mask, no alternate stack.
+    pub fn starting_with(mask: SigSet) -> Self {
+        let mut signals = ThreadSignals::default();
+        signals.set_mask(mask);
+        signals
     }
 
     /// What the guest blocks.
@@ -82,12 +81,15 @@ impl ThreadSignals {
 
     /// Adds what the handler has taken from the kernel.
     pub(crate) fn collect(&mut self) {
-        host::take_waiting(|info| self.pending.push(info));
+        host::take_waiting(|info| self.push(info));
     }
 
-    /// Adds a signal that never was in the kernel.
+    /// Adds a signal, unless it is one that waits already and does not queue.
     pub(super) fn push(&mut self, info: SigInfo) {
-        self.pending.push(info);
+        let is_known = self.pending.iter().any(|waiting| waiting.signal() == info.signal());
+        if !is_known || info.signal().is_some_and(Signal::is_real_time) {
+            self.pending.push(info);
+        }
     }
 
     /// Takes the next signal that may be delivered: those of instructions first (`dequeue_synchronous_signal`), then

@@ -205,8 +205,9 @@ pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery:
 /// Undoes a delivery: `rt_sigreturn` with the stack pointer above the frame's return address. The mask is handed to
 /// `set_mask` as soon as it is known, as the kernel sets it even if the rest turns out to be unusable.
 ///
-/// Segment registers in the frame are ignored, flags are those that a program may set, and vector state is checked as
-/// XRSTOR checks it. Program counter and stack pointer are guest values and stay whatever they are.
+/// Of the segment registers those for code and stack must be a 64-bit program's, to which alone a return can lead; the
+/// others are ignored. Flags are those that a program may set, and vector state is checked as XRSTOR checks it. Program
+/// counter and stack pointer are guest values and stay whatever they are.
 pub(in crate::signal) fn restore<B: IsolationBackend>(
     user: UserMemory<'_, B>,
     state: &mut ThreadState,
@@ -225,8 +226,22 @@ pub(in crate::signal) fn restore<B: IsolationBackend>(
     let flags = u64_at(&frame, offset::FLAGS) & Flags::STATUS_AND_DIRECTION;
     registers.flags = Flags(flags | registers.flags.0 & Flags::ID).sanitised();
     state.vector = vector;
+    if !has_own_segments(&frame) {
+        return Err(Errno::EFAULT);
+    }
     let alternate = frame[offset::UC_STACK..offset::UC_STACK + AlternateStack::SIZE].try_into();
     Ok(Restored { alternate: alternate.expect("the length is the slice's") })
+}
+
+/// Whether the return leads to 64-bit user code: with any other selectors IRET faults, but the kernel corrects the stack's
+/// unless the frame says that it is meant (`UC_STRICT_RESTORE_SS`).
+fn has_own_segments(frame: &[u8]) -> bool {
+    const PRIVILEGE: u64 = 3;
+    const STRICT_RESTORE_SS: u64 = 4;
+    let (wanted, own) = (u64_at(frame, offset::SEGMENTS), SEGMENTS);
+    let has_code = wanted & 0xffff | PRIVILEGE == own & 0xffff;
+    let has_stack = wanted >> 48 | PRIVILEGE == own >> 48;
+    has_code && (has_stack || u64_at(frame, offset::UC_FLAGS) & STRICT_RESTORE_SS == 0)
 }
 
 /// The vector state at `fpstate` (`fpu__restore_sig`): what XRSTOR would refuse is EFAULT.
@@ -245,7 +260,10 @@ fn restore_fpstate<B: IsolationBackend>(
         return Err(Errno::EFAULT);
     }
     let Some(described) = described_area(user, fpstate, &legacy, layout)? else {
-        // Without a valid description the kernel takes the first 512 bytes alone.
+        // Without a valid description the kernel takes the first 512 bytes alone, by FXRSTOR.
+        if !fpstate.0.is_multiple_of(16) {
+            return Err(Errno::EFAULT);
+        }
         load_legacy(&mut vector, &legacy);
         set_in_use(&mut vector, FP_SSE);
         return Ok(vector);
