@@ -20,8 +20,10 @@
 //! folder an architecture.
 
 mod child;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "guests are written for x86-64 so far"))]
 mod fixture;
 mod host;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "guests are written for x86-64 so far"))]
 mod outside;
 mod portable;
 #[cfg(target_arch = "x86_64")]

@@ -48,6 +48,7 @@ table! { $;
         Isolation loads::no_ordinary_load_leaves_the_domain;
         Isolation loads::no_implicit_load_leaves_the_domain;
         Isolation loads::no_vector_load_leaves_the_domain;
+        Isolation edges::accesses_across_the_edges_of_the_window_fault;
         Isolation jumps::no_jump_leaves_the_domain;
         Isolation jumps::no_far_transfer_leaves_the_domain;
         Isolation jumps::a_jump_to_the_host_s_system_call_is_caught;

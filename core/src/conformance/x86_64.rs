@@ -2,6 +2,7 @@
 
 pub(super) mod asynchrony;
 pub(super) mod code;
+pub(super) mod edges;
 pub(super) mod faults;
 pub(super) mod fork;
 mod forms;
