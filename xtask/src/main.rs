@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bless;
+mod check_aarch64;
 mod ci;
 mod deny;
 mod packages;
@@ -33,6 +34,8 @@ enum Command {
     Bless(bless::Arguments),
     /// Check licences, bans and sources of the dependencies.
     Deny,
+    /// Type-check for aarch64 what must not assume x86.
+    CheckAarch64,
     /// Install the Debian packages that the tests run or need.
     Packages,
 }
@@ -54,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Bless(arguments) => bless::run(&arguments),
         Command::Deny => deny::run(),
+        Command::CheckAarch64 => check_aarch64::run(),
         Command::Packages => packages::run(),
     }
 }

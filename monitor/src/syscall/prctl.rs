@@ -10,6 +10,9 @@ use crate::thread::Thread;
 
 const PR_GET_AUXV: i32 = 0x4155_5856;
 const PR_GET_MDWE: i32 = 66;
+// libc has these on some architectures only (uapi/linux/prctl.h).
+const PR_GET_SPECULATION_CTRL: i32 = 52;
+const PR_SET_SPECULATION_CTRL: i32 = 53;
 const NAME: Kind = Kind::OutBytes(5);
 const NAME_LENGTH: u64 = 16;
 
@@ -38,8 +41,8 @@ const OPTIONS: &[(i32, Kind)] = &[
     (libc::PR_SET_THP_DISABLE, Kind::Long),
     (libc::PR_GET_THP_DISABLE, Kind::Long),
     (libc::PR_CAP_AMBIENT, Kind::Long),
-    (libc::PR_GET_SPECULATION_CTRL, Kind::Long),
-    (libc::PR_SET_SPECULATION_CTRL, Kind::Long),
+    (PR_GET_SPECULATION_CTRL, Kind::Long),
+    (PR_SET_SPECULATION_CTRL, Kind::Long),
     (libc::PR_MCE_KILL_GET, Kind::Long),
 ];
 

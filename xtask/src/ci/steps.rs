@@ -54,6 +54,8 @@ pub(super) const STEPS: &[Step] = &[
             "warnings",
         ],
     ),
+    step("aarch64-std", "a compiler for aarch64 is there", 5, &["xtask/install-aarch64-std.sh"]),
+    step("aarch64", "what must not assume x86 type-checks for aarch64", 10, &["xtask", "check-aarch64"]),
     Step {
         environment: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links")],
         ..step(
