@@ -1,0 +1,32 @@
+// Data, bss and heap are what the program file says, at sizes that do not fill their pages.
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char first[5000] = {1, 2, 3};
+static const char constant[3000] = "constant";
+static char zeros[123457];
+extern char _end[], __bss_start[];
+
+static int is_zero(const char *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i])
+            return 0;
+    return 1;
+}
+
+int main(void) {
+    printf("data: %d %d\n", first[2] == 3, is_zero(first + 3, sizeof first - 3));
+    printf("constant: %s\n", constant);
+    printf("bss: %d\n", is_zero(zeros, sizeof zeros));
+    // Also what the file holds after the last byte of data, and the rest of the last page.
+    uintptr_t page_end = ((uintptr_t)_end + 4095) & ~4095ul;
+    printf("to the end of the page: %d\n", is_zero(_end, page_end - (uintptr_t)_end));
+    char *heap = sbrk(0);
+    printf("heap: %d", sbrk(64 << 20) == heap);
+    printf(" %d", is_zero(heap, 64 << 20));
+    memset(heap, 1, 64 << 20);
+    printf(" %d\n", sbrk(-(64 << 20)) == heap + (64 << 20));
+    return 0;
+}
