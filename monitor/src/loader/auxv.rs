@@ -51,9 +51,10 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// As the kernel told this process when it was started: no system call.
+    /// As the kernel told this process when it was started.
     pub fn of_this_process() -> Self {
-        let get = host::auxiliary_value;
+        let vector = host::auxiliary_vector();
+        let get = |kind| vector.iter().find(|[k, _]| *k == kind).map_or(0, |[_, value]| *value);
         HostFacts {
             minimum_signal_stack: get(AT_MINSIGSTKSZ),
             hwcap: get(libc::AT_HWCAP),

@@ -5,10 +5,24 @@ use std::os::fd::RawFd;
 
 use crate::errno::Errno;
 
-/// An entry of this process's own auxiliary vector, 0 if it is absent: no system call.
-pub(super) fn auxiliary_value(kind: u64) -> u64 {
-    // SAFETY: no precondition.
-    unsafe { libc::getauxval(kind) }
+/// This process's own auxiliary vector, as the kernel made it: types and values. The C library's `getauxval` is no
+/// substitute: glibc has its own idea of `AT_HWCAP` on x86-64.
+pub(super) fn auxiliary_vector() -> Vec<[u64; 2]> {
+    /// `prctl` to read the vector, since Linux 6.4.
+    const PR_GET_AUXV: libc::c_int = 0x4155_5856;
+    let mut bytes = [0_u8; 1024];
+    // SAFETY: the buffer is valid for its length.
+    let length = unsafe { libc::prctl(PR_GET_AUXV, bytes.as_mut_ptr(), bytes.len(), 0, 0) };
+    match usize::try_from(length) {
+        Ok(length) => pairs(&bytes[..length.min(bytes.len())]),
+        Err(_) => pairs(&std::fs::read("/proc/self/auxv").unwrap_or_default()),
+    }
+}
+
+fn pairs(bytes: &[u8]) -> Vec<[u64; 2]> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).collect()
 }
 
 /// Random bytes. So few come at once; if the kernel had none, addresses would merely be predictable.
