@@ -31,7 +31,7 @@ fn mutate(program: &[u8], numbers: &mut Numbers) -> Vec<u8> {
             1 => bytes[at] ^= 1 << numbers.below(8),
             _ => {
                 let field = at & !7;
-                let value = (1 << numbers.below(64)) as u64;
+                let value = 1_u64 << numbers.below(64);
                 bytes[field..field + 8].copy_from_slice(&value.wrapping_sub(numbers.below(2)).to_le_bytes());
             }
         }
