@@ -37,3 +37,11 @@ fn a_program_finds_the_functions_of_the_vdso() {
     let outcome = Guest::new(guest("gcc -O1", "vdso.c")).same_and_succeeds();
     assert!(outcome.text().contains("found: 1"), "{}", outcome.text());
 }
+
+#[test]
+fn loading_leaves_no_descriptor_behind() {
+    for kind in KINDS {
+        let outcome = Guest::new(guest(kind, "descriptors.c")).same_and_succeeds();
+        assert!(outcome.text().ends_with("next: 3\n"), "{kind}: {}", outcome.text());
+    }
+}
