@@ -154,11 +154,11 @@ unsafe impl IsolationBackend for NullBackend {
 
     fn create_thread(&self, domain: DomainId, state: ThreadState) -> Result<NullThread, BackendError> {
         self.window(domain)?;
-        let host = |what, source| BackendError::Host { what, source };
         if !SignalStack::is_installed() {
-            return Err(host("find the host thread's signal stack", io::ErrorKind::NotFound.into()));
+            let source = io::ErrorKind::NotFound.into();
+            return Err(BackendError::Host { what: "find the host thread's signal stack", source });
         }
-        dispatch::arm().map_err(|error| host("arm syscall user dispatch", error))?;
+        dispatch::arm().map_err(cannot_arm)?;
         let frame = SignalFrame::new();
         let entry = switch::Entry {
             frame: ptr::null(),
@@ -246,12 +246,12 @@ unsafe impl IsolationBackend for NullBackend {
 
     fn after_fork_in_child(&self) -> Result<(), BackendError> {
         PENDING.set(false);
-        dispatch::arm_after_fork()
-            .map_err(|source| BackendError::Host { what: "arm syscall user dispatch", source })
+        dispatch::arm_after_fork().map_err(cannot_arm)
     }
 
+    /// A signal that is pending is the suspended parent's, whose memory this is: it stays.
     fn after_vfork_in_child(&self) -> Result<(), BackendError> {
-        self.after_fork_in_child()
+        dispatch::arm_after_fork().map_err(cannot_arm)
     }
 }
 
@@ -259,6 +259,10 @@ impl NullBackend {
     fn check(&self, domain: DomainId, range: GuestRange) -> Result<(), BackendError> {
         if self.window(domain)?.encloses(range) { Ok(()) } else { Err(BackendError::OutsideDomain(range)) }
     }
+}
+
+fn cannot_arm(source: io::Error) -> BackendError {
+    BackendError::Host { what: "arm syscall user dispatch", source }
 }
 
 /// A test, and the reason to give if it fails.
