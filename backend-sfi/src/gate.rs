@@ -330,8 +330,6 @@ gates!(
     // From here to the jump, a signal means: the call was made, rax is its result.
     ".globl endo_sfi_syscall_made",
     "endo_sfi_syscall_made:",
-    "lea rcx, [rax + 4]", // EINTR: the monitor knows about restarting
-    "jrcxz 2f",
     "lea rcx, [rax + 14]", // EFAULT: perhaps only because translated code was there
     "jrcxz 2f",
     "mov ecx, dword ptr fs:[endo_sfi_context@tpoff + {exit_info}]",

@@ -188,7 +188,10 @@ pub struct Statistic {
 ///    instruction and nothing of it or after it had happened (a `rep` string instruction that faults has done its
 ///    completed iterations). [`on_signal`](Self::on_signal) is async-signal-safe.
 /// 6. **Asynchrony.** After an asynchronous signal the current or next `run` of that thread returns
-///    [`Exit::Interrupted`] within a bounded number of guest instructions, whatever the guest does.
+///    [`Exit::Interrupted`] within a bounded number of guest instructions, whatever the guest does. That includes a
+///    system call on a fast path: one that the signal found not yet made, or that the kernel has put back onto its
+///    instruction to be restarted (the monitor's handlers have `SA_RESTART` where the guest's have), is left unmade, the
+///    program counter at it. EINTR is a result like any other.
 /// 7. **Fork.** After `fork` the child may use the backend once [`after_fork_in_child`](Self::after_fork_in_child) has
 ///    succeeded; from then on neither process can change what the other runs.
 pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {

@@ -143,6 +143,11 @@ fn a_read_goes_on_after_a_handler_with_restart() {
 }
 
 #[test]
+fn a_storm_of_signals_disturbs_no_transfer() {
+    delivery("storm").same_and_succeeds();
+}
+
+#[test]
 fn sleeping_and_polling_fail_even_with_restart() {
     delivery("sleep_is_never_restarted").same_and_succeeds();
 }

@@ -104,6 +104,42 @@ static void read_with_restart(void) {
     printf("%ld %c ticks %d\n", got, byte, count);
 }
 
+// Signals all the time, while bytes go through a pipe to a child and back, in calls that restart and calls that don't.
+static void storm(void) {
+    int there[2], back[2];
+    pipe(there), pipe(back);
+    pid_t child = fork();
+    if (!child) {
+        unsigned char byte;
+        close(there[1]);
+        while (read(there[0], &byte, 1) == 1)
+            write(back[1], &byte, 1);
+        _exit(0);
+    }
+    for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
+        handle_with(SIGALRM, tick, flags);
+        struct itimerval often = {{0, 150}, {0, 150}};
+        setitimer(ITIMER_REAL, &often, NULL);
+        unsigned long sum = 0, pids = 0, failed = 0;
+        count = 0;
+        for (int i = 0; i < 3000; i++) {
+            unsigned char byte = i;
+            while (write(there[1], &byte, 1) != 1)
+                failed += errno != EINTR || flags;
+            while (read(back[0], &byte, 1) != 1)
+                failed += errno != EINTR || flags;
+            sum += byte;
+            pids += getppid() > 0;
+        }
+        while (count < 10)
+            ;
+        set_timer(0, 0);
+        printf("sum %lu pids %lu failed %lu\n", sum, pids, failed);
+    }
+    close(there[1]);
+    printf("%d\n", waitpid(child, NULL, 0) == child);
+}
+
 static void sleep_is_never_restarted(void) {
     handle_with(SIGALRM, tick, SA_RESTART);
     set_timer(20, 0);
@@ -561,6 +597,7 @@ static const struct guest_case cases[] = {{"alarm_in_a_loop", alarm_in_a_loop},
                                     {"vectors_survive", vectors_survive},
                                     {"read_without_restart", read_without_restart},
                                     {"read_with_restart", read_with_restart},
+                                    {"storm", storm},
                                     {"sleep_is_never_restarted", sleep_is_never_restarted},
                                     {"wait_with_restart", wait_with_restart},
                                     {"nested_handlers", nested_handlers},

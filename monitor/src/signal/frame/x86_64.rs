@@ -226,11 +226,16 @@ pub(in crate::signal) fn restore<B: IsolationBackend>(
     let flags = u64_at(&frame, offset::FLAGS) & Flags::STATUS_AND_DIRECTION;
     registers.flags = Flags(flags | registers.flags.0 & Flags::ID).sanitised();
     state.vector = vector;
-    if !has_own_segments(&frame) {
+    if !has_own_segments(&frame) || !is_canonical(registers.pc) {
         return Err(Errno::EFAULT);
     }
     let alternate = frame[offset::UC_STACK..offset::UC_STACK + AlternateStack::SIZE].try_into();
     Ok(Restored { alternate: alternate.expect("the length is the slice's") })
+}
+
+/// Whether an address is one on processors with 48-bit addresses. IRET faults on any other.
+fn is_canonical(address: u64) -> bool {
+    (address as i64) << 16 >> 16 == address as i64
 }
 
 /// Whether the return leads to 64-bit user code: with any other selectors IRET faults, but the kernel corrects the stack's
