@@ -115,3 +115,34 @@ impl SyscallMonitor for CountingMonitor {
         Verdict::Allow
     }
 }
+
+/// A monitor that others look at while it works.
+impl<M: SyscallMonitor> SyscallMonitor for std::sync::Arc<M> {
+    fn observes(&self, number: SyscallNumber) -> bool {
+        (**self).observes(number)
+    }
+
+    fn syscall(&self, request: &SyscallRequest<'_>) -> Verdict {
+        (**self).syscall(request)
+    }
+
+    fn syscall_returned(&self, request: &SyscallRequest<'_>, result: i64) {
+        (**self).syscall_returned(request, result);
+    }
+
+    fn fault(&self, registers: &Registers, fault: &Fault) {
+        (**self).fault(registers, fault);
+    }
+
+    fn thread_started(&self) {
+        (**self).thread_started();
+    }
+
+    fn thread_exited(&self) {
+        (**self).thread_exited();
+    }
+
+    fn exec(&self, program: &std::ffi::CStr) {
+        (**self).exec(program);
+    }
+}

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod doctor;
 pub mod exit;
 pub mod failure;
+mod log;
 pub mod man;
 pub mod run;
 mod usage;

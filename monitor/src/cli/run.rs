@@ -3,17 +3,20 @@
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
-use endo_core::syscall::NullMonitor;
-use endo_core::{BackendConfig, VerifyMode};
+use endo_core::syscall::{CountingMonitor, NullMonitor};
+use endo_core::{BackendConfig, Statistic, VerifyMode};
 
+use super::log::{self, Inherited};
 use super::{Cli, Command, Failure};
 use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
 use crate::process::{Ending, Handover};
 use crate::signal::SigSet;
+use crate::syscall::trace;
 
 /// Options of `endo run`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +36,10 @@ pub struct RunOptions {
     /// Where trace, figures and warnings go; standard error without it.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// The log of the endo before an exec. For Endo's own use.
+    #[arg(long, hide = true, value_name = "FD,PID")]
+    pub inherited_log: Option<Inherited>,
 
     /// Most memory for translated code, in bytes, or with K, M or G after the number.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -81,7 +88,28 @@ pub fn execute(options: &RunOptions, environment: &[&CStr]) -> Result<i32, Failu
     let name = options.program[0].to_string_lossy();
     let path = variable(environment, b"PATH=");
     let program = loader::find(arguments[0], path).map_err(|error| Failure::load(&name, &error))?;
+    prepare_log(options)?;
     start(options, program, &arguments, environment, None)
+}
+
+/// Opens the log, if there is anything to log, and starts the trace.
+fn prepare_log(options: &RunOptions) -> Result<(), Failure> {
+    let first = match options.inherited_log {
+        Some(inherited) => {
+            log::resume(inherited)?;
+            inherited.first
+        }
+        None => {
+            if options.trace || options.stats || options.log_file.is_some() {
+                log::open(options.log_file.as_deref())?;
+            }
+            std::process::id()
+        }
+    };
+    if options.trace {
+        trace::turn_on(first);
+    }
+    Ok(())
 }
 
 /// Goes on as the program that a guest has exec'd. The endo before this one found that it could be done; if that has
@@ -89,6 +117,7 @@ pub fn execute(options: &RunOptions, environment: &[&CStr]) -> Result<i32, Failu
 pub fn resume(handover: &Handover) -> i32 {
     let outcome = parse_options(&handover.options).and_then(|options| {
         let program = handover.open().map_err(|error| Failure::load("exec", &error))?;
+        prepare_log(&options)?;
         let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
         let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
         start(&options, program, &arguments, &environment, Some(handover.mask))
@@ -113,10 +142,22 @@ fn start(
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
     };
     let name = program.exec_name.to_string_lossy().into_owned();
-    let options_bytes = options.to_bytes();
-    let guest =
-        Guest { program, arguments, environment, mask, options: &options_bytes, report_statistics: None };
-    let ending = backends::run(options.backend, config, NullMonitor, guest);
+    let handed_on = options.to_bytes();
+    let calls = Arc::new(CountingMonitor::new());
+    let own_pid = std::process::id();
+    let report = |figures: Vec<Statistic>| {
+        // A forked child has counts of its own, which are not what was asked for.
+        if std::process::id() == own_pid {
+            log::report(&calls, &figures);
+        }
+    };
+    let report_statistics = options.stats.then_some(&report as &dyn Fn(Vec<Statistic>));
+    let guest = Guest { program, arguments, environment, mask, options: &handed_on, report_statistics };
+    let ending = if options.stats {
+        backends::run(options.backend, config, Arc::clone(&calls), guest)
+    } else {
+        backends::run(options.backend, config, NullMonitor, guest)
+    };
     match ending.map_err(|error| Failure::launch(&name, &error))? {
         Ending::Exited(status) => Ok(status),
         killed @ Ending::Killed(_) => killed.finish(),
@@ -140,9 +181,8 @@ impl RunOptions {
         if let Some(bytes) = self.cache_size {
             value("cache-size", bytes.to_string().into());
         }
-        if let Some(file) = &self.log_file {
-            // The program may have changed its working directory by the time of an exec.
-            value("log-file", std::path::absolute(file).unwrap_or_else(|_| file.clone()).into());
+        if let Some(inherited) = log::to_hand_over() {
+            value("inherited-log", inherited.to_string().into());
         }
         let flags = [(self.trace, "--trace"), (self.stats, "--stats"), (self.perf_map, "--perf-map")];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into()));

@@ -12,6 +12,8 @@ use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
 use crate::signal::{Disposition, SigSet, Signal, host, line::Line};
+use crate::syscall::hidden::Kept;
+use crate::syscall::trace;
 use crate::thread::Thread;
 
 /// The memory of an exec under way. When it succeeds the kernel takes it; under a `vfork` the parent, whose memory it
@@ -119,8 +121,10 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
     relinquish_signals(thread);
+    trace::keep_sink_across_exec(Kept::Open);
     // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is over.
     let errno = unsafe { start(process.launch.executable(), argv, envp) };
+    trace::keep_sink_across_exec(Kept::Closed);
     take_over_signals(thread);
     thread.exec_in_flight = None;
     drop(memfd);

@@ -45,6 +45,33 @@ pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
 }
 
+/// Takes over a descriptor that the endo before an exec left open for this one. To be called once, before the first
+/// guest runs.
+pub fn adopt(fd: i32) -> Option<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is open, and endo left it for this process alone.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What an exec does to a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// It stays open, for the endo that comes after this one.
+    Open,
+    /// It is closed.
+    Closed,
+}
+
+/// Says what an exec is to do to one of the monitor's descriptors.
+pub fn keep_across_exec(fd: i32, kept: Kept) {
+    let flags = if kept == Kept::Open { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: the call takes no pointer. It fails for a descriptor that is not open, about which nothing need be done.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, flags) };
+}
+
 fn open_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns.

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use endo_core::{GuestAddr, IsolationBackend};
 
-use super::table::{Call, Kind, Row};
+use super::hidden::{self, Kept};
+use super::table::{Call, Kind, Names, Row};
 use super::trace_names as names;
 use super::trace_values as values;
 use crate::errno::{Errno, SyscallResult};
@@ -25,10 +26,22 @@ pub fn set_sink(sink: OwnedFd) {
     let _ = SINK.set(File::from(sink));
 }
 
-/// Starts tracing.
-pub fn turn_on() {
-    FIRST.store(std::process::id(), Ordering::Relaxed);
+/// Starts tracing. Lines of processes other than `first` carry their number.
+pub fn turn_on(first: u32) {
+    FIRST.store(first, Ordering::Relaxed);
     IS_ON.store(true, Ordering::Relaxed);
+}
+
+/// What the endo of an exec goes on with: the sink, and the process whose lines carry no number.
+pub fn to_hand_over() -> Option<(RawFd, u32)> {
+    Some((SINK.get()?.as_raw_fd(), FIRST.load(Ordering::Relaxed)))
+}
+
+/// Lets the sink stay open across an exec, or not.
+pub fn keep_sink_across_exec(kept: Kept) {
+    if let Some(sink) = SINK.get() {
+        hidden::keep_across_exec(sink.as_raw_fd(), kept);
+    }
 }
 
 /// Whether calls are traced.
@@ -77,8 +90,8 @@ pub(super) fn abandon(line: Line) {
     write(&format!("{}) = ?\n", line.text));
 }
 
-/// A log that cannot be written must not change what the guest does.
-fn write(text: &str) {
+/// Writes to the log, or to standard error without one. A log that cannot be written must not change what the guest does.
+pub fn write(text: &str) {
     let _ = match SINK.get() {
         Some(mut sink) => sink.write_all(text.as_bytes()),
         None => std::io::stderr().write_all(text.as_bytes()),
@@ -105,6 +118,9 @@ fn show<B: IsolationBackend>(
     result: Option<SyscallResult>,
 ) {
     for (index, &kind) in kinds.iter().enumerate().take(until).skip(line.shown) {
+        if is_unused_mode(kinds, line.arguments, index) {
+            continue;
+        }
         if index > 0 {
             line.text.push_str(", ");
         }
@@ -112,6 +128,14 @@ fn show<B: IsolationBackend>(
         line.text.push_str(&shown);
     }
     line.shown = until;
+}
+
+/// The mode of an open that creates nothing.
+fn is_unused_mode(kinds: &[Kind], arguments: [u64; 6], index: usize) -> bool {
+    let follows_flags =
+        index > 0 && kinds[index] == Kind::Mode && kinds[index - 1] == Kind::Flags(Names::Open);
+    let creates = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
+    follows_flags && arguments[index - 1] & creates == 0
 }
 
 /// One argument. `result` is none before the call.
