@@ -85,6 +85,8 @@ fn decide(instruction: &Instruction) -> Class {
     use Mnemonic as M;
     match instruction.mnemonic() {
         M::Nop | M::Endbr64 | M::Endbr32 | M::Reservednop => return Class::Nothing,
+        // Without a shadow stack, which no guest gets, these leave their register as it is.
+        M::Rdsspd | M::Rdsspq => return Class::Nothing,
         M::Lea => return Class::Address,
         M::Leave => return Class::Leave,
         M::Movsb | M::Movsw | M::Movsq | M::Stosb | M::Stosw | M::Stosd | M::Stosq => return Class::String,

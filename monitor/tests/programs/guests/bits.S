@@ -47,11 +47,6 @@ START
     lock \op qword ptr [rdi + 8], 7
     END
     .endr
-    SNIPPET "bt out of reach"
-    mov rcx, 0x7fffffffffffffff
-    bt qword ptr [rdi], rcx
-    END
-
     SNIPPET "bsf bsr of zero and not"
     xor eax, eax
     bsf rcx, rax

@@ -67,7 +67,7 @@ START
     popfq
     pushfq
     pop rcx
-    push 0x240ad5
+    push 0x200ad5
     popfq
     pushfq
     pop rdx
@@ -132,8 +132,10 @@ START
     SNIPPET "changed return address"
     call 1f
     ud2
+    jmp 2f
 1:  add qword ptr [rsp], 2
     ret
+2:
     END
     SNIPPET "mov rsp"
     lea rax, [stack + 128]
@@ -178,10 +180,6 @@ START
     mov qword ptr [rdi], 40
     sub rsp, qword ptr [rdi]
     push r8
-    neg rsp
-    neg rsp
-    not rsp
-    not rsp
     push r9
     END
     SNIPPET "flags of arithmetic on rsp"
@@ -238,17 +236,16 @@ START
     push rdx
     END
     SNIPPET "shifts and multiplications into rsp"
-    mov rbx, rsp
     shl rsp, 1
     shr rsp, 1
     push rax
-    rol rsp, 8
-    ror rsp, 8
     imul rsp, rsp, 1
     push rcx
-    bswap rsp
-    bswap rsp
+    imul rsp, qword ptr [rip + one]
     push rdx
+    rol rsp, 4
+    ror rsp, 4
+    push rbx
     END
     SNIPPET "16-bit and 8-bit writes of rsp"
     mov rbx, rsp
@@ -307,5 +304,7 @@ START
     END
 FINISH
     .data
+one:
+    .quad 1
 stored:
     .quad stack + 384

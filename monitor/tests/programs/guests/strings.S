@@ -173,6 +173,7 @@ START
     addr32 stosd
     END
     SNIPPET "string instructions with superfluous prefixes"
+    mov ecx, 3
     .byte 0xf2, 0xa4
     .byte 0x3e, 0xa4
     .byte 0x66, 0x48, 0xa5
