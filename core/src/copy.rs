@@ -17,8 +17,8 @@ pub unsafe fn copy(to: HostAddr, from: HostAddr, length: usize) -> usize {
     unsafe { arch::raw_copy(to.as_ptr(), from.as_ptr(), length) }
 }
 
-/// If the interrupted instruction is the one of [`copy`] that touches guest memory: moves the context on to the point
-/// where `copy` gives up, and says so. Async-signal-safe.
+/// If the interrupted instruction is one of [`copy`], or of the store that fast paths use, that touches guest memory:
+/// moves the context on to the point where that gives up, and says so. Async-signal-safe.
 pub fn recover(context: &mut libc::ucontext_t) -> bool {
     arch::recover(context)
 }
@@ -44,6 +44,24 @@ mod arch {
         "ret",
         ".cfi_endproc",
         ".size endo_raw_copy, . - endo_raw_copy",
+        // extern "C" fn endo_raw_store_pair(rdi: to, rsi: first, rdx: second) -> u64
+        // Stores two words, returns 0 if it could. The same holds for it.
+        ".globl endo_raw_store_pair",
+        ".hidden endo_raw_store_pair",
+        ".type endo_raw_store_pair, @function",
+        "endo_raw_store_pair:",
+        ".cfi_startproc",
+        "endo_raw_store_first:",
+        "mov [rdi], rsi",
+        "endo_raw_store_second:",
+        "mov [rdi + 8], rdx",
+        "xor eax, eax",
+        "ret",
+        "endo_raw_store_give_up:",
+        "mov eax, 1",
+        "ret",
+        ".cfi_endproc",
+        ".size endo_raw_store_pair, . - endo_raw_store_pair",
     );
 
     unsafe extern "C" {
@@ -51,15 +69,23 @@ mod arch {
         pub(super) fn raw_copy(to: *mut u8, from: *const u8, length: usize) -> usize;
         static endo_raw_copy_touch: u8;
         static endo_raw_copy_give_up: u8;
+        static endo_raw_store_first: u8;
+        static endo_raw_store_second: u8;
+        static endo_raw_store_give_up: u8;
     }
 
     pub(super) fn recover(context: &mut libc::ucontext_t) -> bool {
+        let ways_out = [
+            (&raw const endo_raw_copy_touch, &raw const endo_raw_copy_give_up),
+            (&raw const endo_raw_store_first, &raw const endo_raw_store_give_up),
+            (&raw const endo_raw_store_second, &raw const endo_raw_store_give_up),
+        ];
         let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
-        if *pc != (&raw const endo_raw_copy_touch) as i64 {
-            return false;
+        let way_out = ways_out.iter().find(|(touch, _)| *touch as i64 == *pc);
+        if let Some(&(_, give_up)) = way_out {
+            *pc = give_up as i64;
         }
-        *pc = (&raw const endo_raw_copy_give_up) as i64;
-        true
+        way_out.is_some()
     }
 }
 
