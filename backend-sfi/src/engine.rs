@@ -121,7 +121,7 @@ impl Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
             index: Index::new()?,
-            pages: Pages::default(),
+            pages: Pages::new(config.watched),
             counters: Counters::default(),
             verify: config.verify,
             source: Vec::with_capacity(MAX_SPAN as usize + 16),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use endo_core::{CodeSource, GuestRange, Rights};
+use endo_core::{CodeSource, GuestAddr, GuestRange, PAGE_SIZE, Rights, WatchedHull};
 
 /// Values by range of guest addresses; ranges never overlap.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Pages {
     pub code: RangeMap<CodeSource>,
     /// One bit a page: writable by right, but write-protected because code was translated from it.
     watched: Watched,
+    /// Who else has to know which pages are watched.
+    hull: Option<&'static WatchedHull>,
 }
 
 /// A bit for each page of the window.
@@ -76,13 +78,22 @@ impl Default for Watched {
 }
 
 impl Pages {
+    /// No pages. What is watched is noted in `hull` too.
+    pub fn new(hull: Option<&'static WatchedHull>) -> Self {
+        Pages { hull, ..Self::default() }
+    }
+
     /// Whether a page is watched.
     pub fn is_watched(&self, page: u32) -> bool {
         self.watched.0[(page / 64) as usize] & (1 << (page % 64)) != 0
     }
 
-    /// Marks or unmarks a page as watched; the caller changes its protection.
+    /// Marks or unmarks a page as watched; the caller changes its protection afterwards.
     pub fn set_watched(&mut self, page: u32, watched: bool) {
+        let range = GuestRange::new(GuestAddr(u64::from(page) * PAGE_SIZE), PAGE_SIZE);
+        if let (true, Some(hull), Some(range)) = (watched, self.hull, range) {
+            hull.include(range);
+        }
         let word = &mut self.watched.0[(page / 64) as usize];
         if watched { *word |= 1 << (page % 64) } else { *word &= !(1 << (page % 64)) }
     }

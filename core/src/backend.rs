@@ -1,5 +1,6 @@
 //! The isolation backend: how a guest is confined and run.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::PathBuf;
 
 use crate::signal_stack::SignalHandler;
@@ -78,6 +79,37 @@ unsafe extern "C" fn decline(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> 
     FastEntry::FALL_BACK
 }
 
+/// Where a backend write-protects pages that the guest may write, to notice stores into code that it has translated: the
+/// lowest and the highest byte of all such pages so far. A fast path that would have the kernel store in between leaves the
+/// call to the monitor, which says [`IsolationBackend::before_write`] first.
+#[derive(Debug)]
+#[repr(C)]
+pub struct WatchedHull {
+    first: AtomicU64,
+    last: AtomicU64,
+}
+
+impl WatchedHull {
+    /// Nothing is watched.
+    pub const fn new() -> Self {
+        WatchedHull { first: AtomicU64::new(1 << 62), last: AtomicU64::new(0) }
+    }
+
+    /// Takes a range in: called before its pages are protected.
+    pub fn include(&self, range: GuestRange) {
+        if !range.is_empty() {
+            self.first.fetch_min(range.start().0, Ordering::Relaxed);
+            self.last.fetch_max(range.end().0 - 1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for WatchedHull {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Choices made once, when a backend is created.
 #[derive(Clone, Debug, Default)]
 pub struct BackendConfig {
@@ -87,6 +119,8 @@ pub struct BackendConfig {
     pub verify: VerifyMode,
     /// Fast paths, indexed by system call number; a number past the end has none.
     pub fast_paths: &'static [FastEntry],
+    /// Where the backend says on which pages it watches for stores; wanted by fast paths that let the kernel store.
+    pub watched: Option<&'static WatchedHull>,
     /// Where to write a perf map (`perf-PID.map`), if wanted.
     pub perf_map: Option<PathBuf>,
 }

@@ -138,8 +138,8 @@ fn start(
     let config = BackendConfig {
         cache_bytes: options.cache_size,
         verify: options.verify.into(),
-        fast_paths: &[],
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
+        ..BackendConfig::default()
     };
     let name = program.exec_name.to_string_lossy().into_owned();
     let handed_on = options.to_bytes();
