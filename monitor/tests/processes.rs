@@ -4,7 +4,11 @@
 //! `ENDO_BACKEND` chooses the backend.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use endo_testing::{Guest, Status, Under, compile};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use endo_testing::{Guest, Status, Under, compile, endo_binary};
 
 fn process(name: &str) -> Guest {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/");
@@ -97,14 +101,38 @@ fn sessions_and_groups_are_the_hosts() {
 }
 
 #[test]
-fn a_second_thread_is_refused_with_one_line() {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/threads.c");
+fn what_cannot_be_run_yet_is_refused() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/refused.c");
     let guest = Guest::new(compile("gcc -O1 -w -pthread", &[source.into()]));
     let outcome = guest.run(&Under::Endo);
-    assert_eq!(outcome.text(), "Resource temporarily unavailable\nResource temporarily unavailable\n");
+    let expected = "Resource temporarily unavailable\nResource temporarily unavailable\nFunction not implemented\n\
+        Invalid argument\nInvalid argument\ndone\n";
+    assert_eq!(outcome.text(), expected);
     assert_eq!(outcome.status, Status::Exited(0));
     let message = "endo: the program wants a second thread, which endo cannot run yet\n";
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), message);
+}
+
+#[test]
+fn after_exec_the_process_is_still_endos_and_has_the_programs_command_line() {
+    let script = "exec /bin/sleep 20";
+    let mut endo = Guest::shell(script).command(&Under::Endo).spawn().unwrap();
+    let proc = PathBuf::from(format!("/proc/{}", endo.id()));
+    let command_line =
+        wait_for(|| fs::read(proc.join("cmdline")).ok().filter(|line| line.starts_with(b"/bin")));
+    let executable = fs::read_link(proc.join("exe"));
+    endo.kill().unwrap();
+    endo.wait().unwrap();
+    assert_eq!(command_line.as_deref(), Some(&b"/bin/sleep\x0020\0"[..]));
+    assert_eq!(executable.unwrap(), endo_binary().canonicalize().unwrap());
+}
+
+/// Asks until there is an answer, for some seconds.
+fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..500).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        ask()
+    })
 }
 
 #[test]

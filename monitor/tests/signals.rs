@@ -253,6 +253,21 @@ fn a_forged_siginfo_goes_to_oneself_only() {
 }
 
 #[test]
+fn an_alternate_stack_in_foreign_memory_is_not_written_to() {
+    assert_eq!(delivery("foreign_alternate_stack").same().status, Status::Killed(libc::SIGSEGV));
+}
+
+#[test]
+fn a_bad_pointer_is_efault_whatever_is_blocked_or_ignored() {
+    assert_eq!(delivery("bad_pointers").same().status, Status::Killed(libc::SIGSEGV));
+}
+
+#[test]
+fn a_signal_in_a_childs_first_moment_is_not_lost() {
+    delivery("signals_to_new_children").same_and_succeeds();
+}
+
+#[test]
 fn a_child_stops_and_continues() {
     delivery("stop_and_continue").same_and_succeeds();
 }

@@ -153,6 +153,9 @@ fn start<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     request: CloneRequest,
 ) -> SyscallResult {
+    if !valid_exit_signal(&request) {
+        return Err(Errno::EINVAL);
+    }
     let shares_memory = request.flags & flags::VM != 0;
     match () {
         () if request.flags & flags::THREAD != 0 => {
@@ -289,7 +292,8 @@ fn report_once(what: &str) {
     }
 }
 
-/// The signal that tells a parent of its child's end, if it can be one.
-pub(super) fn valid_exit_signal(request: &CloneRequest) -> bool {
-    request.exit_signal == 0 || Signal::new(request.exit_signal as i32).is_some()
+/// Whether a child's end may be told by this signal. One that instructions raise would have the looks of a fault.
+fn valid_exit_signal(request: &CloneRequest) -> bool {
+    let is_plausible = |number| Signal::new(number).is_some_and(|signal| !signal.is_synchronous());
+    request.exit_signal == 0 || i32::try_from(request.exit_signal).is_ok_and(is_plausible)
 }

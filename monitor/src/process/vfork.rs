@@ -18,7 +18,7 @@ use std::ptr;
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor, ThreadState};
 
-use super::clone::{CloneRequest, flags, prepare_child, report_to_parent, valid_exit_signal};
+use super::clone::{CloneRequest, flags, prepare_child, report_to_parent};
 use super::ending::clear_child_tid;
 use super::{Ending, RobustList, run};
 use crate::errno::{Errno, SyscallResult};
@@ -36,7 +36,8 @@ pub(super) fn start<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     request: &CloneRequest,
 ) -> SyscallResult {
-    if !valid_exit_signal(request) || !request.set_tid.is_empty() || request.flags >> 32 & !1 != 0 {
+    // The old system call knows neither chosen ids nor the flags of clone3.
+    if !request.set_tid.is_empty() || (request.flags & !flags::OWN) >> 32 != 0 {
         return Err(Errno::EINVAL);
     }
     let stack = ChildStack::new().map_err(|_| Errno::ENOMEM)?;

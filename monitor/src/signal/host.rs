@@ -44,7 +44,7 @@ static ENTRY: AtomicUsize = AtomicUsize::new(0);
 /// The backend, and how to ask it about a signal: [`ask_backend`] for its type.
 static BACKEND: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 static ASK: AtomicUsize = AtomicUsize::new(0);
-/// Which of the signals that Endo or its runtime took over were ignored when the process started.
+/// Which of the signals that Endo took over were ignored when the process started.
 static INHERITED_IGNORED: AtomicU64 = AtomicU64::new(0);
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -66,29 +66,12 @@ pub fn install<B: IsolationBackend>(backend: &'static B) -> io::Result<()> {
             INHERITED_IGNORED.fetch_or(SigSet::EMPTY.with(signal).0, Ordering::Relaxed);
         }
     }
-    if !is_inherited_ignored(Signal::PIPE) {
-        // Rust's runtime ignores SIGPIPE; the guest's writes must not inherit that.
-        relinquish(Signal::PIPE, false);
-    }
     Ok(())
 }
 
-/// Before Rust's runtime starts and changes it: whether SIGPIPE is ignored.
-extern "C" fn remember_inherited() {
-    if read_action(Signal::PIPE).is_ok_and(|handler| handler == libc::SIG_IGN as u64) {
-        INHERITED_IGNORED.fetch_or(SigSet::EMPTY.with(Signal::PIPE).0, Ordering::Relaxed);
-    }
-}
-
-#[used]
-// SAFETY: the section holds pointers to functions that the C runtime calls once, before `main`; this is one, and needs
-// nothing that is set up later.
-#[unsafe(link_section = ".init_array")]
-static REMEMBER_INHERITED: extern "C" fn() = remember_inherited;
-
 /// Whether the process started with the signal ignored. For a signal that the guest has not touched yet.
 pub(super) fn is_inherited_ignored(signal: Signal) -> bool {
-    if signal.is_synchronous() || signal == Signal::PIPE {
+    if signal.is_synchronous() {
         return SigSet(INHERITED_IGNORED.load(Ordering::Relaxed)).contains(signal);
     }
     read_action(signal).is_ok_and(|handler| handler == libc::SIG_IGN as u64)

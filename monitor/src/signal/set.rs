@@ -28,6 +28,7 @@ impl Signal {
     pub(crate) const ILL: Signal = Signal(libc::SIGILL as u8);
     pub(crate) const TRAP: Signal = Signal(libc::SIGTRAP as u8);
     pub(crate) const SYS: Signal = Signal(libc::SIGSYS as u8);
+    #[cfg(test)]
     pub(crate) const PIPE: Signal = Signal(libc::SIGPIPE as u8);
 
     /// The signals that an instruction can raise: Endo's own handlers for them are always there, whatever the guest

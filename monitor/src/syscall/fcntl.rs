@@ -6,6 +6,7 @@ use endo_core::{IsolationBackend, SyscallMonitor};
 use super::forward::forward_as;
 use super::table::{Call, Kind, Names, Type};
 use crate::errno::{Errno, SyscallResult};
+use crate::signal::Signal;
 use crate::thread::Thread;
 
 /// A command, and what its third argument is.
@@ -76,5 +77,9 @@ pub(super) fn fcntl<B: IsolationBackend, M: SyscallMonitor>(
 ) -> SyscallResult {
     let number = arguments[1] as u32 as i32;
     let known = COMMANDS.iter().find(|command| command.number == number).ok_or(Errno::EINVAL)?;
+    // What the kernel then sends has the looks of a fault.
+    if number == F_SETSIG && Signal::new(arguments[2] as i32).is_some_and(Signal::is_synchronous) {
+        return Err(Errno::EINVAL);
+    }
     forward_as(thread, Call::fcntl, arguments, &[Kind::Fd, Kind::Flags(Names::Fcntl), known.argument])
 }

@@ -526,7 +526,62 @@ static void forged_info(void) {
     printf("%ld\n", syscall(SYS_rt_sigqueueinfo, getpid(), SIGSEGV, &info));
     info.si_code = 77;
     printf("%ld\n", syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGSEGV, &info));
+    handle_with(SIGSYS, print_info, 0);
+    info.si_code = 2; // SYS_USER_DISPATCH
+    info.si_call_addr = (void *)0x1234;
+    printf("%ld\n", syscall(SYS_rt_sigqueueinfo, getpid(), SIGSYS, &info));
+    kill(getpid(), SIGSYS);
     say(kill(getpid(), 65));
+}
+
+static void foreign_alternate_stack(void) {
+    stack_t stack = {.ss_sp = (void *)0x7ffffff00000, .ss_size = 65536};
+    printf("%d\n", sigaltstack(&stack, NULL));
+    handle_with(SIGUSR1, tick, SA_ONSTACK);
+    raise(SIGUSR1);
+}
+
+// Whatever a program blocks, ignores or waits for: a bad pointer is EFAULT, and a fault is a fault.
+static void bad_pointers(void) {
+    sigset_t all;
+    struct timespec soon = {0, 1000000};
+    sigfillset(&all);
+    int signals[] = {SIGSEGV, SIGBUS, SIGSYS, SIGTRAP, SIGILL};
+    for (int i = 0; i < 5; i++)
+        signal(signals[i], SIG_IGN);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    say(write(1, (void *)16, 1));
+    say(syscall(SYS_rt_sigaction, SIGUSR1, 16, NULL, 8));
+    say(syscall(SYS_clock_gettime, 0, 16));
+    say(syscall(SYS_sigaltstack, 16, NULL));
+    say(sigtimedwait(&all, NULL, &soon));
+    say(syscall(SYS_rt_sigpending, 16, 8));
+    *(volatile int *)16 = 1;
+}
+
+// A signal that reaches a child in its first moment is its own, and not lost.
+static void signals_to_new_children(void) {
+    handle_with(SIGUSR1, tick, 0);
+    mask(SIG_BLOCK, SIGUSR1);
+    int good = 0;
+    for (int i = 0; i < 40; i++) {
+        raise(SIGUSR1); // pending in the parent only
+        pid_t child = fork();
+        if (!child) {
+            sigset_t none;
+            sigemptyset(&none);
+            while (count < 1)
+                sigsuspend(&none);
+            _exit(count);
+        }
+        int status;
+        kill(child, SIGUSR1);
+        waitpid(child, &status, 0);
+        good += WIFEXITED(status) && WEXITSTATUS(status) == 1;
+    }
+    printf("good %d, own %d", good, count);
+    mask(SIG_UNBLOCK, SIGUSR1);
+    printf(" then %d\n", count);
 }
 
 static void stop_and_continue(void) {
@@ -619,6 +674,9 @@ static const struct guest_case cases[] = {{"alarm_in_a_loop", alarm_in_a_loop},
                                     {"bare_sigreturn", bare_sigreturn},
                                     {"no_restorer", no_restorer},
                                     {"forged_info", forged_info},
+                                    {"foreign_alternate_stack", foreign_alternate_stack},
+                                    {"bad_pointers", bad_pointers},
+                                    {"signals_to_new_children", signals_to_new_children},
                                     {"stop_and_continue", stop_and_continue},
                                     {"default_deaths", default_deaths},
                                     {"children", children},
