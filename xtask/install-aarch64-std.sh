@@ -30,7 +30,10 @@ END
 export APT_CONFIG=$target/apt/apt.conf
 
 # The one package that $1 depends on whose name starts with $2: names that carry a version.
-versioned() { apt-cache depends "$1" | awk -v prefix="$2" '$1 == "Depends:" && index($2, prefix) == 1 { print $2; exit }'; }
+# awk reads to the end, or apt-cache would die of a closed pipe.
+versioned() {
+    apt-cache depends "$1" | awk -v prefix="$2" '$1 == "Depends:" && index($2, prefix) == 1 && !n++ { print $2 }'
+}
 
 apt-get update -q </dev/null
 library=$(versioned libstd-rust-web-dev libstd-rust-web-)
