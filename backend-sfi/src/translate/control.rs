@@ -1,6 +1,6 @@
 //! Control transfers: direct branches and their links, calls, returns, indirect branches, system calls.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::emit::{Operand, RCX, RSP};
 use super::encoding::{confined_operand, register_number};
@@ -112,7 +112,7 @@ impl Translator {
 
     /// `ret`, `ret imm16`
     pub(super) fn return_(&mut self, instruction: &Instruction) -> Flow {
-        if instruction.code().op_code().operand_size() == 16 {
+        if matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16) {
             return self.special(instruction.ip() as u32);
         }
         self.emitter.spill(SPILL_RCX, RCX);

@@ -275,18 +275,12 @@ fn immediate_bytes(instruction: &Instruction) -> usize {
     bytes + usize::from(has_register_immediate(instruction))
 }
 
-/// Four-operand VEX and XOP forms keep a register in an immediate byte (`is4`).
+/// Four-operand VEX and XOP forms without a number keep a register in an immediate byte (`is4`). Not asked of iced's
+/// `OpCodeInfo`, whose first use costs a millisecond.
 fn has_register_immediate(instruction: &Instruction) -> bool {
-    let info = instruction.code().op_code();
-    (0..info.op_count()).any(|operand| {
-        matches!(
-            info.op_kind(operand),
-            iced_x86::OpCodeOperandKind::xmm_is4
-                | iced_x86::OpCodeOperandKind::xmm_is5
-                | iced_x86::OpCodeOperandKind::ymm_is4
-                | iced_x86::OpCodeOperandKind::ymm_is5
-        )
-    }) && !(0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Immediate8)
+    matches!(instruction.encoding(), iced_x86::EncodingKind::VEX | iced_x86::EncodingKind::XOP)
+        && instruction.op_count() == 4
+        && !(0..4).any(|operand| instruction.op_kind(operand) == OpKind::Immediate8)
 }
 
 fn narrow(register: Register) -> Option<Register> {
