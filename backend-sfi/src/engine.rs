@@ -44,7 +44,6 @@ pub struct Engine {
     verifier: Verifier,
     translator: Translator,
     verify: VerifyMode,
-    source: Vec<u8>,
     claimed: Vec<u32>,
     bases: (u64, u64),
     bases_used: bool,
@@ -120,11 +119,10 @@ impl Engine {
         Ok(Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
-            index: Index::new()?,
+            index: Index::new(cache.range().start)?,
             pages: Pages::new(config.watched),
             counters: Counters::default(),
             verify: config.verify,
-            source: Vec::with_capacity(MAX_SPAN as usize + 16),
             claimed: Vec::new(),
             bases: (0, 0),
             bases_used: false,
@@ -231,14 +229,15 @@ impl Engine {
             return Err(execute_fault(guest, self.pages.rights_at(start).is_some()));
         };
         let length = (end - start).min(span as u64) as usize;
-        self.source.resize(length, 0);
+        let bytes = self.translator.source_mut();
+        bytes.resize(length, 0);
         // SAFETY: the destination has `length` bytes; the source lies in the guest's window.
         let missing =
-            unsafe { copy(HostAddr(self.source.as_mut_ptr() as usize), HostAddr(start as usize), length) };
+            unsafe { copy(HostAddr(bytes.as_mut_ptr() as usize), HostAddr(start as usize), length) };
         if missing == length {
             return Err(Fault { kind: FaultKind::Bus { code: libc::BUS_ADRERR }, address: GuestAddr(start) });
         }
-        self.source.truncate(length - missing);
+        bytes.truncate(length - missing);
         Ok(())
     }
 
@@ -247,9 +246,10 @@ impl Engine {
         if let Err(fault) = self.fetch(guest, MAX_INSTRUCTION_BYTES) {
             return Some(fault);
         }
-        let mut decoder = Decoder::with_ip(64, &self.source, u64::from(guest), DecoderOptions::NONE);
+        let mut decoder =
+            Decoder::with_ip(64, self.translator.source_mut(), u64::from(guest), DecoderOptions::NONE);
         let cut_off = decoder.decode().is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes;
-        let missing = guest.saturating_add(self.source.len() as u32);
+        let missing = guest.saturating_add(self.translator.source_mut().len() as u32);
         cut_off.then(|| execute_fault(missing, self.pages.rights_at(u64::from(missing)).is_some()))
     }
 
@@ -259,19 +259,19 @@ impl Engine {
             index: &self.index,
             verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
         };
-        let source = Source { start: guest, bytes: &self.source, limit, indirect };
+        let source = Source { start: guest, limit, indirect };
         self.translator.translate(source, self.cache.next(), &lookup);
         // What runs once must be able to store into its own page.
         if manner != Manner::Once && self.watch_source() {
             // A page of it was writable until now: what was read before that may be stale.
-            let length = self.source.len();
+            let bytes = self.translator.source_mut();
             // SAFETY: as in `fetch`.
-            unsafe { copy(HostAddr(self.source.as_mut_ptr() as usize), HostAddr(guest as usize), length) };
+            unsafe { copy(HostAddr(bytes.as_mut_ptr() as usize), HostAddr(guest as usize), bytes.len()) };
             let lookup = Lookup {
                 index: &self.index,
                 verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
             };
-            let source = Source { start: guest, bytes: &self.source, limit, indirect };
+            let source = Source { start: guest, limit, indirect };
             self.translator.translate(source, self.cache.next(), &lookup);
         }
     }

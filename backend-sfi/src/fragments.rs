@@ -51,16 +51,30 @@ pub struct ExitRecord {
     pub linked: bool,
     /// Whether its fragment is live.
     pub live: bool,
-    /// The next exit that leads to the same guest address.
-    next: Option<u32>,
 }
+
+/// An [`ExitRecord`] as it is kept: there are tens of thousands.
+#[derive(Clone, Copy, Debug)]
+struct PackedExit {
+    /// Offset of the rel32 field in the cache.
+    site: u32,
+    target: u32,
+    /// Offset of the stub in the cache, or [`NONE`].
+    stub: u32,
+    /// The next exit that leads to the same guest address, or [`NONE`]; the two highest bits are flags.
+    next: u32,
+}
+
+const LINKED: u32 = 1 << 31;
+const DEAD: u32 = 1 << 30;
+const NONE: u32 = DEAD - 1;
 
 /// All fragments since the last flush.
 #[derive(Debug)]
 pub struct Index {
     fragments: Vec<Fragment>,
     map: Vec<MapEntry>,
-    exits: Vec<ExitRecord>,
+    exits: Vec<PackedExit>,
     /// Guest addresses of indirect entries.
     entries: Vec<u32>,
     /// Fragments by the guest pages that they cover.
@@ -71,14 +85,18 @@ pub struct Index {
     heads: HashMap<u32, u64, BuildHasherDefault<AddressHasher>>,
     /// One bit a guest byte: a live translated instruction starts here. 512 MiB of address space, touched as needed.
     starts: LazyArray<u64>,
+    /// One bit a guest byte: an exit leads here.
+    targets: LazyArray<u64>,
+    /// Address that offsets in the cache count from.
+    base: u64,
 }
 
 impl Index {
     /// Nothing translated.
-    pub fn new() -> Result<Self, BackendError> {
-        let reserve = LazyArray::new(1 << 26);
-        let starts = reserve
-            .map_err(|source| BackendError::Host { what: "cannot reserve the translation map", source })?;
+    pub fn new(base: u64) -> Result<Self, BackendError> {
+        let fail = |source| BackendError::Host { what: "cannot reserve the translation map", source };
+        let starts = LazyArray::new(1 << 26).map_err(fail)?;
+        let targets = LazyArray::new(1 << 26).map_err(fail)?;
         Ok(Index {
             fragments: Vec::new(),
             map: Vec::new(),
@@ -88,6 +106,8 @@ impl Index {
             incoming: HashMap::default(),
             heads: HashMap::default(),
             starts,
+            targets,
+            base,
         })
     }
 
@@ -135,14 +155,14 @@ impl Index {
 
     fn add_exit(&mut self, code: u64, exit: &ExitSite) {
         let number = self.exits.len() as u32;
-        let next = self.incoming.insert(exit.target, number);
-        self.exits.push(ExitRecord {
-            site: code + u64::from(exit.site),
+        let next = self.incoming.insert(exit.target, number).unwrap_or(NONE);
+        self.targets[(exit.target / 64) as usize] |= 1 << (exit.target % 64);
+        let offset = (code - self.base) as u32;
+        self.exits.push(PackedExit {
+            site: offset + exit.site,
             target: exit.target,
-            stub: exit.stub.map(|stub| code + u64::from(stub)),
-            linked: exit.stub.is_none(),
-            live: true,
-            next,
+            stub: exit.stub.map_or(NONE, |stub| offset + stub),
+            next: next | if exit.stub.is_none() { LINKED } else { 0 },
         });
     }
 
@@ -153,33 +173,40 @@ impl Index {
 
     /// An exit by its number.
     pub fn exit(&self, number: u32) -> ExitRecord {
-        self.exits[number as usize]
+        let packed = self.exits[number as usize];
+        ExitRecord {
+            site: self.base + u64::from(packed.site),
+            target: packed.target,
+            stub: (packed.stub != NONE).then_some(self.base + u64::from(packed.stub)),
+            linked: packed.next & LINKED != 0,
+            live: packed.next & DEAD == 0,
+        }
     }
 
     /// Notes that an exit is linked, or is not any more and goes to `stub`.
     pub fn set_exit(&mut self, number: u32, linked: bool, stub: Option<u64>) {
         let exit = &mut self.exits[number as usize];
-        exit.linked = linked;
-        exit.stub = stub;
+        exit.next = exit.next & !LINKED | if linked { LINKED } else { 0 };
+        exit.stub = stub.map_or(NONE, |stub| (stub - self.base) as u32);
     }
 
     /// The live exits that lead to a guest address.
     pub fn incoming(&self, guest: u32) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut next = self.incoming.get(&guest).copied();
-        while let Some(number) = next {
-            let exit = &self.exits[number as usize];
-            if exit.live {
-                found.push(number);
+        let mut next = self.incoming.get(&guest).copied().unwrap_or(NONE);
+        while next != NONE {
+            let exit = self.exits[next as usize].next;
+            if exit & DEAD == 0 {
+                found.push(next);
             }
-            next = exit.next;
+            next = exit & NONE;
         }
         found
     }
 
     /// Whether exits wait for, or lead to, this guest address.
     pub fn has_incoming(&self, guest: u32) -> bool {
-        self.incoming.contains_key(&guest)
+        self.targets[(guest / 64) as usize] & (1 << (guest % 64)) != 0
     }
 
     /// Whether a live translated instruction starts at a guest address.
@@ -246,7 +273,7 @@ impl Index {
             self.fragments[id.0 as usize].live = false;
             self.heads.remove(&fragment.start);
             for number in fragment.exits.0..fragment.exits.1 {
-                self.exits[number as usize].live = false;
+                self.exits[number as usize].next |= DEAD;
             }
             for at in fragment.map.0..fragment.map.1 {
                 let guest = fragment.start + u32::from(self.map[at as usize].guest);
@@ -273,6 +300,7 @@ impl Index {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.starts.clear();
+        self.targets.clear();
         self.fragments.clear();
         self.map.clear();
         self.exits.clear();

@@ -22,7 +22,7 @@ use self::emit::Emitter;
 /// Longest fragment, in guest instructions.
 pub const MAX_INSTRUCTIONS: usize = 200;
 /// Farthest a fragment reaches from its start, in guest bytes.
-pub const MAX_SPAN: u32 = 4096;
+pub const MAX_SPAN: u32 = 1536;
 /// Upper bound of what one fragment emits, in bytes: each instruction's longest sequence and exit stub.
 pub const MAX_EMITTED: usize = MAX_INSTRUCTIONS * 96 + 256;
 
@@ -73,11 +73,9 @@ pub trait Environment {
 
 /// Guest code to translate.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// Guest address of the first byte.
+pub struct Source {
+    /// Guest address of the first byte of [`Translator::source_mut`].
     pub start: u32,
-    /// The bytes: a private copy, taken once.
-    pub bytes: &'a [u8],
     /// At most this many instructions.
     pub limit: usize,
     /// Whether to begin with an indirect entry.
@@ -97,6 +95,7 @@ pub struct Translator {
     /// Branches to guest addresses that have not been reached yet: (rel32 field, target).
     forward: Vec<(u32, u32)>,
     run: Vec<Instruction>,
+    classes: Vec<Class>,
     instruction_count: usize,
     uses_bases: bool,
     end: u32,
@@ -123,6 +122,7 @@ impl Translator {
             indirect_entries: Vec::new(),
             forward: Vec::new(),
             run: Vec::new(),
+            classes: Vec::new(),
             instruction_count: 0,
             uses_bases: false,
             end: 0,
@@ -134,6 +134,11 @@ impl Translator {
     pub fn set_bases(&mut self, fs_base: u64, gs_base: u64) {
         self.constants.fs_base = fs_base;
         self.constants.gs_base = gs_base;
+    }
+
+    /// The guest's code from where the next translation starts: a private copy, taken once.
+    pub fn source_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.source
     }
 
     /// The emitted fragment.
@@ -187,10 +192,8 @@ impl Translator {
     }
 
     /// Translates a fragment that will run at `address`.
-    pub fn translate(&mut self, source: Source<'_>, address: u64, environment: &impl Environment) {
+    pub fn translate(&mut self, source: Source, address: u64, environment: &impl Environment) {
         self.emitter.restart(address);
-        self.source.clear();
-        self.source.extend_from_slice(source.bytes);
         self.start = source.start;
         self.map.clear();
         self.exits.clear();
@@ -223,7 +226,7 @@ impl Translator {
             self.map.push(MapEntry { guest: (at - self.start) as u16, code: self.emitter.offset() as u16 });
             self.instruction_count += 1;
             self.end = self.end.max(next);
-            flow = self.lower(instruction, &run[index + 1..]);
+            flow = self.lower(instruction, self.classes[index], &run[index + 1..]);
         }
         self.run = run;
         if self.instruction_count == 0 {
@@ -242,6 +245,7 @@ impl Translator {
     /// Fills `self.run` with instructions from `pc` up to one that does not fall through, or that is translated already.
     fn decode_run(&mut self, pc: u32, limit: usize, environment: &impl Environment) {
         self.run.clear();
+        self.classes.clear();
         let offset = (pc - self.start) as usize;
         let mut decoder = Decoder::with_ip(64, &self.source[offset..], u64::from(pc), DecoderOptions::NONE);
         while self.run.len() < limit && decoder.can_decode() {
@@ -259,7 +263,9 @@ impl Translator {
                 self.run.pop();
                 break;
             }
-            if ends_run(classify(instruction)) {
+            let class = classify(instruction);
+            self.classes.push(class);
+            if ends_run(class) {
                 break;
             }
         }
@@ -276,8 +282,8 @@ impl Translator {
         (inside && !environment.is_translated(nearest)).then_some(nearest)
     }
 
-    fn lower(&mut self, instruction: &Instruction, following: &[Instruction]) -> Flow {
-        match classify(instruction) {
+    fn lower(&mut self, instruction: &Instruction, class: Class, following: &[Instruction]) -> Flow {
+        match class {
             Class::Nothing => Flow::Continues,
             Class::Plain => self.plain(instruction, following),
             Class::Address => self.address(instruction, following),
