@@ -14,6 +14,7 @@ use endo_core::syscall::CountingMonitor;
 
 use super::Failure;
 use crate::errno::Errno;
+use crate::loader::error::strerror;
 use crate::syscall::table::Call;
 use crate::syscall::{hidden, trace};
 
@@ -51,8 +52,10 @@ pub(super) fn to_hand_over() -> Option<Inherited> {
 /// does to its own.
 pub(super) fn open(file: Option<&Path>) -> Result<(), Failure> {
     let subject = file.map_or_else(|| "standard error".to_owned(), |file| file.display().to_string());
-    let fail =
-        |error: io::Error| Failure::new(format!("cannot open the log: {error}")).about(subject.clone());
+    let fail = |error: io::Error| {
+        let words = strerror(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
+        Failure::new(format!("cannot open the log: {words}")).about(subject.clone())
+    };
     let opened = match file {
         Some(file) => OwnedFd::from(File::create(file).map_err(fail)?),
         None => io::stderr().as_fd().try_clone_to_owned().map_err(fail)?,

@@ -119,6 +119,7 @@ pub fn resume(handover: &Handover) -> i32 {
         let program = handover.open().map_err(|error| Failure::load("exec", &error))?;
         prepare_log(&options)?;
         let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
+        trace::exec_succeeded(&program.exec_name, &arguments);
         let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
         start(&options, program, &arguments, &environment, Some(handover.mask))
     });

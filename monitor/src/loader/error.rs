@@ -166,7 +166,7 @@ impl LoadError {
 }
 
 /// The C library's words for an errno.
-fn strerror(errno: Errno) -> String {
+pub(crate) fn strerror(errno: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(errno.0).to_string();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_lowercase(),

@@ -1,5 +1,6 @@
 //! One line a system call, as strace writes it: what the table says about the arguments, and the result.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -44,6 +45,20 @@ pub fn keep_sink_across_exec(kept: Kept) {
     }
 }
 
+/// Writes the line of the exec that led here, which the endo before it could not end.
+pub fn exec_succeeded(program: &CStr, arguments: &[&CStr]) {
+    if is_on() {
+        let shown: Vec<String> = arguments.iter().map(|argument| format!("{argument:?}")).collect();
+        write(&format!("{}execve({program:?}, [{}]) = 0\n", prefix(), shown.join(", ")));
+    }
+}
+
+/// What lines of other processes than the first begin with.
+fn prefix() -> String {
+    let pid = std::process::id();
+    if pid == FIRST.load(Ordering::Relaxed) { String::new() } else { format!("[pid {pid}] ") }
+}
+
 /// Whether calls are traced.
 pub(super) fn is_on() -> bool {
     IS_ON.load(Ordering::Relaxed)
@@ -68,8 +83,7 @@ pub(super) struct Line {
 /// Starts a line: what can be told before the call.
 pub(super) fn begin<B: IsolationBackend>(user: &UserMemory<'_, B>, number: u32, arguments: [u64; 6]) -> Line {
     let row = Call::from_number(number).map(Call::row);
-    let pid = std::process::id();
-    let prefix = if pid == FIRST.load(Ordering::Relaxed) { String::new() } else { format!("[pid {pid}] ") };
+    let prefix = prefix();
     let name = row.map_or_else(|| format!("syscall_{number:#x}"), |row| row.name.to_owned());
     let mut line = Line { row, arguments, text: format!("{prefix}{name}("), shown: 0 };
     let kinds = row.map_or(&[Kind::Long; 6][..], |row| row.arguments);
