@@ -330,14 +330,11 @@ gates!(
     // From here to the jump, a signal means: the call was made, rax is its result.
     ".globl endo_sfi_syscall_made",
     "endo_sfi_syscall_made:",
-    "lea rcx, [rax + 14]", // EFAULT: perhaps only because translated code was there
-    "jrcxz 2f",
     "mov ecx, dword ptr fs:[endo_sfi_context@tpoff + {exit_info}]",
     "endo_load rsp, {rsp_}",
     "jmp qword ptr fs:[endo_sfi_context@tpoff + {resume}]",
     ".globl endo_sfi_syscall_made_end",
     "endo_sfi_syscall_made_end:",
-    "2: jmp endo_sfi_syscall_slow",
     // A fast path that does the work itself.
     "endo_sfi_syscall_call:",
     "call qword ptr [rax]",
@@ -424,7 +421,6 @@ unsafe extern "C" {
     static endo_sfi_syscall_window: u8;
     static endo_sfi_syscall_made: u8;
     static endo_sfi_syscall_made_end: u8;
-    static endo_sfi_syscall_slow: u8;
     static endo_sfi_syscall_answered_window: u8;
     static endo_sfi_syscall_answered_end: u8;
 }
@@ -468,11 +464,6 @@ pub fn tail() -> u64 {
 /// Where a handler continues a guest that it has taken out of emitted code.
 pub fn leave() -> u64 {
     address(&raw const endo_sfi_leave)
-}
-
-/// Where a system call is handed to the monitor, arguments in the context.
-pub fn syscall_slow() -> u64 {
-    address(&raw const endo_sfi_syscall_slow)
 }
 
 /// The gates that emitted code may jump to, in the order of [`crate::cache::Gate`].

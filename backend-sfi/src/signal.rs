@@ -46,13 +46,7 @@ pub(crate) fn route(
             leave(context, frame, Reason::BeforeSyscall)
         }
         Place::AfterSyscall => {
-            let result = frame.uc_mcontext.gregs[libc::REG_RAX as usize];
             // EINTR is a result like any other: what is to be restarted the kernel has put back onto the instruction.
-            if result == -i64::from(libc::EFAULT) {
-                // As the assembly decides: the monitor makes the call, and knows what was in the way.
-                frame.uc_mcontext.gregs[libc::REG_RSP as usize] = context.host_stack as i64;
-                return resume_at(frame, gate::syscall_slow());
-            }
             let stack = context.registers.stack_pointer();
             save_registers(context, frame);
             context.registers.set_stack_pointer(stack);
