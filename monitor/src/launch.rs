@@ -7,9 +7,11 @@ use std::io;
 use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Statistic, SyscallMonitor};
 
 use crate::backends::ChoiceError;
+use crate::fast;
 use crate::loader::{self, LoadError, Program};
 use crate::process::{self, Ending, Launch, Process};
 use crate::signal::{self, SigSet};
+use crate::syscall::trace;
 use crate::thread::Thread;
 
 /// What is to be run.
@@ -56,7 +58,8 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     monitor: M,
     guest: Guest<'_>,
 ) -> Result<Ending, LaunchError> {
-    let backend = B::new(config)?;
+    let fast_paths = fast::paths(|number| trace::is_on() || monitor.observes(number));
+    let backend = B::new(BackendConfig { fast_paths, watched: Some(fast::watched()), ..config })?;
     let host = |what| move |source| LaunchError::Host { what, source };
     let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
     // Signal handlers reach it, so it stays for as long as the process does.

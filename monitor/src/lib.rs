@@ -7,6 +7,7 @@
 pub mod backends;
 pub mod cli;
 pub mod errno;
+pub mod fast;
 pub mod launch;
 pub mod loader;
 pub mod memory;

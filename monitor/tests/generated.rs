@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use endo::errno::Errno;
+use endo::fast;
 use endo::syscall::table::{Class, ROWS, Row};
+use endo_core::{FastKind, SyscallNumber};
 
 /// Compares a document with what it should be, or writes it if that is asked for.
 fn same_as_file(name: &str, expected: &str) {
@@ -25,9 +27,14 @@ fn number(number: Option<u32>) -> String {
 }
 
 fn answered_by(row: &Row) -> String {
+    let fast_path = row.number().map_or(FastKind::None, |number| fast::kind(SyscallNumber(number)));
     match row.class {
-        Class::Pass if row.is_fast_path_eligible() => "kernel, directly".to_owned(),
-        Class::Pass => "kernel".to_owned(),
+        Class::Pass => match fast_path {
+            FastKind::None => "kernel".to_owned(),
+            FastKind::Check => "kernel, directly".to_owned(),
+            FastKind::Call => "vDSO".to_owned(),
+        },
+        Class::Check if fast_path == FastKind::Check => "kernel, directly or after a look".to_owned(),
         Class::Check => "kernel, after a look".to_owned(),
         Class::Emulate => "monitor".to_owned(),
         Class::Deny(errno) => format!("nobody: {}", Errno(errno).name().unwrap_or("an errno without a name")),
@@ -46,8 +53,8 @@ fn the_document_of_system_calls_follows_the_table() {
          \n\
          Made from `monitor/src/syscall/table.rs` by `cargo xtask bless`. A number that is not here fails with ENOSYS.\n\
          \n\
-         *Kernel*: made as it stands once every argument has been checked by its kind; *directly*: simple enough for a fast\n\
-         path. *After a look*: a handler of the call's own decides first. *Monitor*: the kernel does not see it, or sees\n\
+         *Kernel*: made as it stands once every argument has been checked by its kind; *directly*: on a fast path, in\n\
+         its simple form. *vDSO*: by the host's. *After a look*: a handler of the call's own decides first. *Monitor*: the kernel does not see it, or sees\n\
          other calls. An index in an argument's kind names the argument with its length.\n\
          \n\
          | call | x86-64 | aarch64 | answered by | arguments |\n\

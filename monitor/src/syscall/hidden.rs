@@ -40,6 +40,7 @@ pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
         return Err(Errno::last());
     }
     START.fetch_min(moved, Ordering::Relaxed);
+    crate::fast::limit_descriptors(moved);
     END.store(moved + 1, Ordering::Relaxed);
     // SAFETY: the descriptor is new, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })

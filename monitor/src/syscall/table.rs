@@ -93,20 +93,33 @@ pub enum Kind {
     Unused,
 }
 
-/// The fixed-size types of the kernel's interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the names are the C types'")]
+/// An enum whose variants' names say all there is to say.
+macro_rules! named {
+    ($(#[$attribute:meta])* pub enum $enum:ident { $($name:ident),* $(,)? }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $enum { $(#[doc = concat!("`", stringify!($name), "`")] $name),* }
+    };
+}
+
 #[rustfmt::skip]
+named! {
+/// The fixed-size types of the kernel's interface: the names are the C types'.
 pub enum Type {
     I32, U32, I64, U64, IntPair, Timespec, TimespecPair, Timeval, TimevalPair, Timezone, Itimerval, Itimerspec, Timex, Tms, Stat, Statx,
     Statfs, Ustat, Utimbuf, Rlimit, Rusage, Utsname, Sysinfo, Pollfd, EpollEvent, Sembuf, MqAttr, Siginfo, Sigevent, StackT,
     CapHeader, CapData, CachestatRange, Cachestat,
 }
+}
 
 impl Type {
     /// Bytes of one value.
     pub const fn size(self) -> u64 {
-        let is_x86 = cfg!(target_arch = "x86_64");
+        self.size_on(cfg!(target_arch = "x86_64"))
+    }
+
+    /// Bytes of one value on x86-64, or on aarch64.
+    pub const fn size_on(self, is_x86: bool) -> u64 {
         match self {
             I32 | U32 => 4,
             I64 | U64 | IntPair | Pollfd | Timezone | CapHeader => 8,
@@ -141,12 +154,12 @@ impl Type {
     }
 }
 
-/// Sets of named constants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the names say which")]
 #[rustfmt::skip]
+named! {
+/// Sets of named constants.
 pub enum Names {
     Access, At, Clock, EpollOp, Family, Fcntl, Futex, Ioctl, Madvise, Map, Mremap, Open, Prctl, Prot, Resource, SockType, Whence,
+}
 }
 
 /// One system call.
@@ -168,16 +181,6 @@ impl Row {
     /// Its number on the architecture this is compiled for.
     pub const fn number(&self) -> Option<u32> {
         if cfg!(target_arch = "aarch64") { self.aarch64 } else { self.x86_64 }
-    }
-
-    /// Whether a few instructions can check all its arguments: numbers, descriptors and flat pointers of known length.
-    pub fn is_fast_path_eligible(&self) -> bool {
-        let is_number = |kind: &Kind| {
-            matches!(kind, Int | Long | Hex | Size | Offset | Mode | Pid | Signal | Flags(_) | Fd | Unused)
-        };
-        let is_flat = |kind: &Kind| matches!(kind, In(_) | Out(_) | InOut(_) | InBytes(_) | OutBytes(_));
-        let is_simple = |kind: &Kind| is_number(kind) || is_flat(kind);
-        self.class == Class::Pass && self.arguments.iter().all(is_simple)
     }
 }
 
@@ -206,9 +209,9 @@ macro_rules! table {
     ($($x86_64:tt $aarch64:tt $name:ident $class:ident $(($errno:ident))? [$($kind:expr),*])*) => {
         /// A system call, by name.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[expect(non_camel_case_types, missing_docs, reason = "the names are the kernel's")]
+        #[expect(non_camel_case_types, reason = "the names are the kernel's")]
         #[repr(u16)]
-        pub enum Call { $($name,)* }
+        pub enum Call { $(#[doc = concat!("`", stringify!($name), "`")] $name,)* }
 
         /// All rows, in the order of [`Call`].
         pub const ROWS: &[Row] = &[$(Row {

@@ -60,7 +60,7 @@ fn prefix() -> String {
 }
 
 /// Whether calls are traced.
-pub(super) fn is_on() -> bool {
+pub fn is_on() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 

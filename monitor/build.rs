@@ -1,0 +1,81 @@
+//! Compiles the fast paths of system calls ahead of time, so that start-up pays nothing for them.
+//!
+//! The table of system calls says which calls have one ([`plan`]); Cranelift makes a function for each ([`stubs`]); they go
+//! into a static library ([`archive`]). `fast_paths.rs` is the table of them, by number, which `src/fast/` includes.
+
+#[expect(dead_code, unreachable_pub, reason = "it is part of the monitor, which uses more of it")]
+#[path = "src/syscall/table.rs"]
+mod table;
+
+#[path = "build/archive.rs"]
+mod archive;
+#[path = "build/plan.rs"]
+mod plan;
+#[path = "build/stubs.rs"]
+mod stubs;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use plan::Architecture;
+
+fn main() {
+    for source in ["build.rs", "build", "src/syscall/table.rs"] {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let architecture = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+        Ok("aarch64") => Architecture::Aarch64,
+        _ => Architecture::X86_64,
+    };
+    let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
+    let out = Path::new(&out);
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(out.join(name), bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+    };
+    // The tests look at what comes out for the architecture that this is not built for.
+    for other in [Architecture::X86_64, Architecture::Aarch64] {
+        let object = stubs::object(other);
+        write(&format!("fast_paths_{other:?}.o").to_lowercase(), &object);
+        if other == architecture {
+            write("libendo_fast.a", &archive::with_one_member("fast_paths.o", &object));
+        }
+    }
+    write("fast_paths.rs", table_of_entries(architecture).as_bytes());
+    println!("cargo::rustc-link-search=native={}", out.display());
+    println!("cargo::rustc-link-lib=static=endo_fast");
+}
+
+/// Declarations of the functions, and the table that has them at their calls' numbers.
+fn table_of_entries(architecture: Architecture) -> String {
+    let mut calls: Vec<(u32, &str, &str)> =
+        plan::all(architecture).iter().map(|plan| (plan.number, plan.name, "Check")).collect();
+    for answered in &plan::ANSWERED {
+        let Some(number) = plan::number(answered.name, architecture) else { continue };
+        calls.retain(|&(other, ..)| other != number);
+        calls.push((number, answered.name, "Call"));
+    }
+    let numbers = calls.iter().map(|&(number, ..)| number as usize + 1).max().unwrap_or(0);
+    let mut text = String::from("unsafe extern \"C\" {\n");
+    for (_, name, _) in &calls {
+        writeln!(
+            text,
+            "    fn {}{name}(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> u64;",
+            stubs::PREFIX
+        )
+        .expect("a string takes everything");
+    }
+    writeln!(text, "}}\n\nstatic FAST_PATHS: [FastEntry; {numbers}] = {{")
+        .expect("a string takes everything");
+    writeln!(text, "    let mut paths = [FastEntry::NONE; {numbers}];").expect("a string takes everything");
+    for (number, name, kind) in &calls {
+        writeln!(
+            text,
+            "    paths[{number}] = FastEntry {{ function: {}{name}, kind: FastKind::{kind} }};",
+            stubs::PREFIX
+        )
+        .expect("a string takes everything");
+    }
+    text.push_str("    paths\n};\n");
+    text
+}
