@@ -65,7 +65,7 @@ static unsigned long checksum(const void *data, unsigned long size)
     return sum;
 }
 
-static const char *const names[16] = {" rax=", " rcx=", " rdx=", " rbx=", " rsp=", " rbp=", " rsi=", " rdi=",
+static const char names[16][7] = {" rax=", " rcx=", " rdx=", " rbx=", " rsp=", " rbp=", " rsi=", " rdi=",
                                       " r8=",  " r9=",  " r10=", " r11=", " r12=", " r13=", " r14=", " r15="};
 
 static void changes(const char *what, const void *area, const void *other, unsigned long size)
