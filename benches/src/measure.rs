@@ -1,6 +1,7 @@
 //! Running variants of a workload in turn.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Samples {
     pub costs: Vec<f64>,
     /// What the rounds used.
     pub usages: Vec<Usage>,
+    /// Bytes resident at most, of workloads that start and end.
+    pub resident: Vec<f64>,
     /// Why there is nothing, if the program failed.
     pub failure: Option<String>,
 }
@@ -90,6 +93,9 @@ pub fn measure(
                 Ok(cost) => {
                     samples.costs.push(cost);
                     samples.usages.push(ended.usage);
+                    if workload.kind == Kind::Start {
+                        samples.resident.push(resident_bytes(workload, variant, inputs, scale)?);
+                    }
                 }
                 Err(error) => samples.failure = Some(error.to_string()),
             }
@@ -98,37 +104,63 @@ pub fn measure(
     Ok(samples)
 }
 
-fn run_once(workload: &Workload, variant: &Variant, inputs: &Inputs, scale: Scale) -> anyhow::Result<Ended> {
-    let (words, input) = workload.words(scale);
-    let program = inputs.program(&words[0]);
-    let mut command = match variant {
-        Variant::Native => Command::new(&program),
-        Variant::Endo(options) => {
-            let mut command = Command::new(endo_binary());
-            command.arg("run").args(options.split_whitespace()).arg("--").arg(&program);
-            command
-        }
-    };
-    command.args(&words[1..]).current_dir(&inputs.directory).env_clear();
+/// The command that runs a workload, with the words of another before it.
+fn command(
+    before: &[PathBuf],
+    workload: &Workload,
+    variant: &Variant,
+    inputs: &Inputs,
+    scale: Scale,
+) -> Command {
+    let (words, _) = workload.words(scale);
+    let mut all: Vec<PathBuf> = before.to_vec();
+    if let Variant::Endo(options) = variant {
+        all.push(endo_binary());
+        all.push("run".into());
+        all.extend(options.split_whitespace().map(PathBuf::from));
+        all.push("--".into());
+    }
+    all.push(inputs.program(&words[0]));
+    all.extend(words[1..].iter().map(PathBuf::from));
+    let mut command = Command::new(&all[0]);
+    command.args(&all[1..]).current_dir(&inputs.directory).env_clear();
     command.envs([
         ("PATH", "/usr/bin:/bin"),
         ("LC_ALL", "C"),
         ("PERL_HASH_SEED", "0"),
         ("PYTHONHASHSEED", "0"),
     ]);
-    // What a program says is of interest for throughput only; a pipe would add its reader's pace to the others.
+    command
+}
+
+fn run_once(workload: &Workload, variant: &Variant, inputs: &Inputs, scale: Scale) -> anyhow::Result<Ended> {
+    let mut command = command(&[], workload, variant, inputs, scale);
+    // A file, for programs like grep and tar do nothing when they see that nobody reads what they write.
+    let output = inputs.directory.join("output");
     let is_read = workload.kind == Kind::Throughput;
-    command.stdout(if is_read { Stdio::piped() } else { Stdio::null() }).stderr(Stdio::null());
+    command
+        .stdout(if is_read { Stdio::piped() } else { File::create(&output)?.into() })
+        .stderr(Stdio::null());
+    // Each run finds the same files.
     let _ = fs::remove_file(inputs.directory.join("temporary.db"));
     let limit = Some(Duration::from_secs(120));
-    let ended = match input {
-        None => run_to_end(&mut command, None, limit),
-        Some(name) => {
-            let bytes = File::open(inputs.directory.join(name)).and_then(std::io::read_to_string);
-            run_to_end(&mut command, Some(bytes.with_context(|| format!("read {name}"))?.as_bytes()), limit)
-        }
-    };
-    ended.with_context(|| format!("run {}", program.display()))
+    let input = workload.words(scale).1.map(|name| fs::read(inputs.directory.join(name))).transpose()?;
+    run_to_end(&mut command, input.as_deref(), limit).with_context(|| format!("run {}", workload.name))
+}
+
+/// The most memory that a workload has resident.
+fn resident_bytes(
+    workload: &Workload,
+    variant: &Variant,
+    inputs: &Inputs,
+    scale: Scale,
+) -> anyhow::Result<f64> {
+    let mut command = command(&[inputs.program("resident")], workload, variant, inputs, scale);
+    command.stdout(Stdio::piped());
+    let ended = run_to_end(&mut command, None, Some(Duration::from_secs(120)))?;
+    let text = String::from_utf8_lossy(&ended.stdout);
+    let kibibytes: f64 = text.trim().parse().with_context(|| format!("{}: `{text}`", workload.name))?;
+    Ok(kibibytes * 1024.0)
 }
 
 /// What a run cost, in seconds of CPU time or seconds a unit of throughput.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::measure::{Samples, Variant};
+use crate::measure::{Samples, Variant, median};
 use crate::workloads::{HIGHEST, HIGHEST_MEAN, Kind, MOST_RESIDENT, Workload};
 
 /// One workload with the samples of every variant; native is the first.
@@ -120,7 +120,8 @@ fn start_table(rows: &[Row], variants: &[Variant]) -> String {
             let native = row.samples[0].median_of(|usage| usage.wall.as_secs_f64()) * 1e3;
             let wall = row.over(index, |usage| usage.wall.as_secs_f64()) * 1e3;
             let cpu = row.over(index, |usage| usage.cpu().as_secs_f64()) * 1e3;
-            let resident = row.over(index, |usage| usage.peak_resident_bytes as f64);
+            let resident = median(row.samples[index].resident.iter().copied())
+                - median(row.samples[0].resident.iter().copied());
             let (late, target) = match row.workload.target {
                 Some(target) if wall > target => (" (!)", format!("{target}")),
                 Some(target) => ("", format!("{target}")),
@@ -148,7 +149,7 @@ pub fn json(rows: &[Row], variants: &[Variant]) -> String {
         for (variant, samples) in variants.iter().zip(&row.samples) {
             items.push(format!(
                 "  {{\"workload\": {:?}, \"kind\": \"{:?}\", \"target\": {}, \"variant\": {:?}, \"failure\": {}, \
-                 \"cost_s\": [{}], \"wall_s\": [{}], \"user_s\": [{}], \"system_s\": [{}], \"peak_resident_bytes\": [{}]}}",
+                 \"cost_s\": [{}], \"wall_s\": [{}], \"user_s\": [{}], \"system_s\": [{}], \"resident_bytes\": [{}]}}",
                 row.workload.name,
                 row.workload.kind,
                 row.workload.target.map_or("null".to_owned(), |target| target.to_string()),
@@ -158,7 +159,7 @@ pub fn json(rows: &[Row], variants: &[Variant]) -> String {
                 list(&mut samples.usages.iter().map(|usage| usage.wall.as_secs_f64())),
                 list(&mut samples.usages.iter().map(|usage| usage.user.as_secs_f64())),
                 list(&mut samples.usages.iter().map(|usage| usage.system.as_secs_f64())),
-                list(&mut samples.usages.iter().map(|usage| usage.peak_resident_bytes as f64)),
+                list(&mut samples.resident.iter().copied()),
             ));
         }
     }
