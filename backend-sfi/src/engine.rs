@@ -2,6 +2,8 @@
 //!
 //! Everything here runs on a monitor stack, between guest instructions, under one lock.
 
+use std::collections::HashMap;
+
 use endo_core::copy::copy;
 use endo_core::{
     BackendConfig, BackendError, Fault, FaultKind, GuestAddr, HostAddr, Registers, Rights, VerifyMode,
@@ -47,13 +49,19 @@ pub struct Engine {
     claimed: Vec<u32>,
     bases: (u64, u64),
     bases_used: bool,
+    /// How often the runtime has carried out a jump whose target had not settled.
+    waits: HashMap<u32, u8>,
     perf: Option<PerfMap>,
 }
 
 struct Lookup<'a> {
     index: &'a Index,
     verifier: Option<&'a Verifier>,
+    waits: &'a HashMap<u32, u8>,
 }
+
+/// How often a jump through an unresolved linkage table is left to the runtime before it is taken as it is.
+const MAX_WAITS: u8 = 4;
 
 impl Environment for Lookup<'_> {
     fn lookup(&self, guest: u32) -> Option<u64> {
@@ -68,18 +76,30 @@ impl Environment for Lookup<'_> {
     fn next_exit(&self) -> u32 {
         self.index.next_exit()
     }
+
+    fn read(&self, guest: u32, to: &mut [u8]) -> usize {
+        // SAFETY: the destination is a slice; the source lies in the guest's window or the guard past it.
+        to.len() - unsafe { copy(HostAddr(to.as_mut_ptr() as usize), HostAddr(guest as usize), to.len()) }
+    }
+
+    fn may_wait(&self, guest: u32) -> bool {
+        self.waits.get(&guest).is_none_or(|&waits| waits < MAX_WAITS)
+    }
 }
 
 /// How an instruction's code is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Manner {
-    /// To stay, for direct branches.
-    Direct,
-    /// To stay, beginning with an indirect entry.
-    Indirect,
+    /// To stay.
+    Stay,
+    /// To stay, beside a translation that holds it in its middle: for indirect branches.
+    Repeat,
     /// One instruction, to be run once and not found by others.
     Once,
 }
+
+/// Instructions of another fragment that one for indirect branches repeats, before it goes on there.
+const REPEATED: usize = 32;
 
 impl Engine {
     /// An engine with an empty cache.
@@ -126,6 +146,7 @@ impl Engine {
             claimed: Vec::new(),
             bases: (0, 0),
             bases_used: false,
+            waits: HashMap::new(),
             perf,
             cache,
             table,
@@ -148,17 +169,14 @@ impl Engine {
     pub fn entry(&mut self, guest: u32) -> Result<u64, Fault> {
         match self.find(guest) {
             Some(address) => Ok(address),
-            None => self.translate(guest, Manner::Direct),
+            None => self.translate(guest, Manner::Stay),
         }
     }
 
     /// Like [`Engine::entry`], and from now on indirect branches to the address find it.
     pub fn indirect_entry(&mut self, guest: u32) -> Result<u64, Fault> {
-        if let Some(body) = self.find(guest) {
-            self.add_entry_thunk(guest, body);
-            return Ok(body);
-        }
-        self.translate(guest, Manner::Indirect)
+        let manner = if self.index.is_translated(guest) { Manner::Repeat } else { Manner::Stay };
+        self.translate(guest, manner)
     }
 
     /// Code for a single instruction that is run once: an instruction that stores into the page it lies in.
@@ -179,7 +197,7 @@ impl Engine {
     }
 
     fn find(&self, guest: u32) -> Option<u64> {
-        Lookup { index: &self.index, verifier: self.checking() }.lookup(guest)
+        Lookup { index: &self.index, verifier: self.checking(), waits: &self.waits }.lookup(guest)
     }
 
     fn checking(&self) -> Option<&Verifier> {
@@ -254,12 +272,14 @@ impl Engine {
     }
 
     fn emit(&mut self, guest: u32, limit: usize, manner: Manner) {
-        let indirect = manner == Manner::Indirect;
+        let indirect = manner != Manner::Once;
+        let overlap = if manner == Manner::Repeat { REPEATED } else { 0 };
         let lookup = Lookup {
             index: &self.index,
             verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
+            waits: &self.waits,
         };
-        let source = Source { start: guest, limit, indirect };
+        let source = Source { start: guest, limit, indirect, overlap };
         self.translator.translate(source, self.cache.next(), &lookup);
         // What runs once must be able to store into its own page.
         if manner != Manner::Once && self.watch_source() {
@@ -270,8 +290,9 @@ impl Engine {
             let lookup = Lookup {
                 index: &self.index,
                 verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
+                waits: &self.waits,
             };
-            let source = Source { start: guest, limit, indirect };
+            let source = Source { start: guest, limit, indirect, overlap };
             self.translator.translate(source, self.cache.next(), &lookup);
         }
     }
@@ -383,37 +404,15 @@ impl Engine {
         }
     }
 
-    /// An entry for indirect branches to code that has none: it reloads rcx and jumps.
-    fn add_entry_thunk(&mut self, guest: u32, body: u64) {
-        if self.table.get(guest).is_some() || self.cache.free() < MAX_EMITTED {
-            return;
+    /// A jump through a linkage table that had not been resolved when it was translated: carried out by the runtime, and
+    /// translated again once it has settled.
+    pub fn unsettled_jump(&mut self, guest: u32, target: u64) -> Result<u64, Fault> {
+        *self.waits.entry(guest).or_default() += 1;
+        self.retire_at(guest);
+        match u32::try_from(target) {
+            Ok(target) => self.entry(target),
+            Err(_) => Err(Fault { kind: FaultKind::Execute { mapped: false }, address: GuestAddr(target) }),
         }
-        let address = self.cache.next();
-        let displacement = context::displacement() + core::mem::offset_of!(Context, spill) as i32;
-        let mut thunk = vec![0x64, 0x48, 0x8b, 0x0c, 0x25];
-        thunk.extend_from_slice(&displacement.to_le_bytes());
-        thunk.push(0xe9);
-        thunk.extend_from_slice(&((body as i64 - (address as i64 + 14)) as i32).to_le_bytes());
-        if self.verify != VerifyMode::Off
-            && self.verifier.admit(address, &thunk, &Claims { indirect_entries: &[0] }).is_err()
-        {
-            return;
-        }
-        self.cache.append(&thunk);
-        self.index.insert(
-            address,
-            Emitted {
-                start: guest,
-                end: guest + 1,
-                length: thunk.len() as u32,
-                body: thunk.len() as u32,
-                map: &[],
-                exits: &[],
-                entries: &[],
-                shared: false,
-            },
-        );
-        self.table.publish(guest, address);
     }
 
     /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.

@@ -224,10 +224,7 @@ impl Index {
         }
         self.pages.get(&(guest / PAGE))?.iter().rev().find_map(|&id| {
             let fragment = self.get(id);
-            let distance = u16::try_from(guest.checked_sub(fragment.start)?).ok()?;
-            let map = self.map_of(fragment);
-            let found = map.binary_search_by_key(&distance, |entry| entry.guest).ok()?;
-            Some(fragment.code + u64::from(map[found].code))
+            Some(fragment.code + u64::from(self.offset_in(fragment, guest)?))
         })
     }
 
@@ -264,23 +261,46 @@ impl Index {
     pub fn retire_page(&mut self, page: u32) -> Vec<FragmentId> {
         let ids = self.pages.remove(&page).unwrap_or_default();
         for &id in &ids {
-            let fragment = self.fragments[id.0 as usize].clone();
-            for other in (fragment.start / PAGE..=(fragment.end - 1) / PAGE).filter(|&other| other != page) {
-                if let Some(list) = self.pages.get_mut(&other) {
-                    list.retain(|&listed| listed != id);
-                }
-            }
-            self.fragments[id.0 as usize].live = false;
-            self.heads.remove(&fragment.start);
-            for number in fragment.exits.0..fragment.exits.1 {
-                self.exits[number as usize].next |= DEAD;
-            }
-            for at in fragment.map.0..fragment.map.1 {
-                let guest = fragment.start + u32::from(self.map[at as usize].guest);
-                self.starts[(guest / 64) as usize] &= !(1 << (guest % 64));
-            }
+            self.retire(id);
         }
         ids
+    }
+
+    /// Likewise for the fragments that hold the instruction at a guest address.
+    pub fn retire_at(&mut self, guest: u32) -> Vec<FragmentId> {
+        let on_page = self.pages.get(&(guest / PAGE)).cloned().unwrap_or_default();
+        let holds = |id: &FragmentId| self.offset_in(self.get(*id), guest).is_some();
+        let ids: Vec<FragmentId> = on_page.into_iter().filter(holds).collect();
+        for &id in &ids {
+            self.retire(id);
+        }
+        ids
+    }
+
+    fn retire(&mut self, id: FragmentId) {
+        let fragment = self.fragments[id.0 as usize].clone();
+        for page in fragment.start / PAGE..=(fragment.end - 1) / PAGE {
+            if let Some(list) = self.pages.get_mut(&page) {
+                list.retain(|&listed| listed != id);
+            }
+        }
+        self.fragments[id.0 as usize].live = false;
+        self.heads.remove(&fragment.start);
+        for number in fragment.exits.0..fragment.exits.1 {
+            self.exits[number as usize].next |= DEAD;
+        }
+        for at in fragment.map.0..fragment.map.1 {
+            let guest = fragment.start + u32::from(self.map[at as usize].guest);
+            self.starts[(guest / 64) as usize] &= !(1 << (guest % 64));
+        }
+    }
+
+    /// Where in a fragment the code of a guest instruction is.
+    fn offset_in(&self, fragment: &Fragment, guest: u32) -> Option<u32> {
+        let distance = u16::try_from(guest.checked_sub(fragment.start)?).ok()?;
+        let map = self.map_of(fragment);
+        let found = map.binary_search_by_key(&distance, |entry| entry.guest).ok()?;
+        Some(u32::from(map[found].code))
     }
 
     /// Guest addresses at which the instructions of a fragment begin.

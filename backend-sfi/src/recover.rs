@@ -96,7 +96,7 @@ fn unwind(
 ) -> Standing {
     let at = Standing::At(instruction.ip() as u32);
     let after = Standing::After(instruction.next_ip() as u32);
-    let parked = done.first().is_some_and(stores_context);
+    let parked = done.iter().any(stores_context);
     match classify(instruction) {
         Class::Return => {
             let popped = done.iter().any(|host| host.mnemonic() == Mnemonic::Pop);

@@ -67,6 +67,7 @@ fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fau
     let pc = context.registers.pc;
     match special::emulate(&mut context.registers) {
         Ok(Emulated::Next) => Some(engine.entry(context.registers.pc as u32)),
+        Ok(Emulated::Jumped) => Some(engine.unsettled_jump(pc as u32, context.registers.pc)),
         Ok(Emulated::BasesChanged) => {
             context.outcome.write(Outcome::Continue);
             None

@@ -14,6 +14,8 @@ pub enum Emulated {
     Next,
     /// Likewise, and a segment base has changed.
     BasesChanged,
+    /// The program counter is where a jump through a linkage table leads.
+    Jumped,
 }
 
 /// Carries out the instruction at the program counter.
@@ -28,6 +30,12 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
     let next = instruction.next_ip();
     let mut emulated = Emulated::Next;
     match instruction.mnemonic() {
+        Mnemonic::Jmp if instruction.is_jmp_near_indirect() && instruction.is_ip_rel_memory_operand() => {
+            let mut slot = [0; 8];
+            load(instruction.ip_rel_memory_address(), &mut slot)?;
+            registers.pc = u64::from_le_bytes(slot);
+            return Ok(Emulated::Jumped);
+        }
         Mnemonic::Cpuid => {
             let answer = cpuid(registers.get(Gpr::Rax) as u32, registers.get(Gpr::Rcx) as u32);
             for (register, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(answer) {

@@ -5,7 +5,7 @@ use endo_core::{CodeSource, GuestAddr, GuestRange, Rights, VerifyMode};
 use super::{Engine, STUB_BYTES, host_protection};
 use crate::cache::Gate;
 use crate::context::{self, Context};
-use crate::fragments::PAGE;
+use crate::fragments::{FragmentId, PAGE};
 use crate::verify::Claims;
 use crate::window;
 
@@ -30,7 +30,18 @@ impl Engine {
     }
 
     fn retire_page(&mut self, page: u32) {
-        for id in self.index.retire_page(page) {
+        let ids = self.index.retire_page(page);
+        self.retire_fragments(ids);
+    }
+
+    /// Drops the fragments that hold the instruction at a guest address.
+    pub(super) fn retire_at(&mut self, guest: u32) {
+        let ids = self.index.retire_at(guest);
+        self.retire_fragments(ids);
+    }
+
+    fn retire_fragments(&mut self, ids: Vec<FragmentId>) {
+        for id in ids {
             self.counters.retired += 1;
             let fragment = self.index.get(id).clone();
             let code = fragment.code..fragment.code + u64::from(fragment.length);

@@ -1,9 +1,10 @@
 //! Control transfers: direct branches and their links, calls, returns, indirect branches, system calls.
 
-use iced_x86::{Code, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::emit::{Operand, RCX, RSP};
 use super::encoding::{confined_operand, register_number};
+use super::linkage::{self, Expectation};
 use super::{Environment, ExitSite, Flow, Translator};
 use crate::context::SPILL_RCX;
 
@@ -58,7 +59,18 @@ impl Translator {
     }
 
     /// `jmp r/m`
-    pub(super) fn indirect_jump(&mut self, instruction: &Instruction) -> Flow {
+    pub(super) fn indirect_jump(
+        &mut self,
+        instruction: &Instruction,
+        environment: &impl Environment,
+    ) -> Flow {
+        if instruction.is_ip_rel_memory_operand() && instruction.segment_prefix() == Register::None {
+            match linkage::expect(instruction, environment) {
+                Expectation::Settled(target) => self.expected_jump(instruction, target),
+                Expectation::Unsettled => return self.special(instruction.ip() as u32),
+                Expectation::None => {}
+            }
+        }
         if !self.load_target(instruction) {
             return self.special(instruction.ip() as u32);
         }
@@ -77,6 +89,22 @@ impl Translator {
         self.emitter.dispatch();
         self.indirect_entry(next);
         Flow::Continues
+    }
+
+    /// A jump through a linkage table: if the slot still holds what it held, a direct jump. Falls through otherwise.
+    ///
+    /// ```text
+    ///         cmp dword [slot], expected     the flags are dead at the target
+    ///         jne on
+    ///         jmp expected                   linked like any direct branch
+    /// on:     …
+    /// ```
+    fn expected_jump(&mut self, instruction: &Instruction, expected: u32) {
+        let slot = instruction.ip_rel_memory_address() as u32;
+        self.emitter.with_operand(&[0x81], 7, Operand { displacement: slot, ..Operand::default() });
+        self.emitter.bytes(&expected.to_le_bytes());
+        self.emitter.bytes(&[0x75, JUMP_BYTES as u8]);
+        self.jump(expected);
     }
 
     /// Parks rcx and loads an indirect branch's target into ecx. False for forms that are left to the runtime.

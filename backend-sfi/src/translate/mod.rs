@@ -11,6 +11,7 @@ pub mod classify;
 mod control;
 pub mod emit;
 mod encoding;
+pub mod linkage;
 mod plain;
 mod stack;
 
@@ -69,6 +70,10 @@ pub trait Environment {
     fn is_translated(&self, guest: u32) -> bool;
     /// The number that the fragment's next unlinked exit gets.
     fn next_exit(&self) -> u32;
+    /// Copies guest memory and says how many bytes could be copied.
+    fn read(&self, guest: u32, to: &mut [u8]) -> usize;
+    /// Whether an indirect jump at this address may be left to the runtime until its target has settled.
+    fn may_wait(&self, guest: u32) -> bool;
 }
 
 /// Guest code to translate.
@@ -80,6 +85,8 @@ pub struct Source {
     pub limit: usize,
     /// Whether to begin with an indirect entry.
     pub indirect: bool,
+    /// This many instructions are translated even if another fragment has them.
+    pub overlap: usize,
 }
 
 /// The translator's working memory, reused from fragment to fragment; and its result.
@@ -206,7 +213,7 @@ impl Translator {
             self.indirect_entry(source.start);
         }
         let mut pc = source.start;
-        while let Some(next) = self.straight_run(pc, source.limit, environment) {
+        while let Some(next) = self.straight_run(pc, source.limit, source.overlap, environment) {
             pc = next;
         }
         self.body = self.emitter.offset();
@@ -215,8 +222,14 @@ impl Translator {
     }
 
     /// Translates from `pc` to the next instruction that does not fall through, and picks where to go on.
-    fn straight_run(&mut self, pc: u32, limit: usize, environment: &impl Environment) -> Option<u32> {
-        self.decode_run(pc, limit - self.instruction_count, environment);
+    fn straight_run(
+        &mut self,
+        pc: u32,
+        limit: usize,
+        overlap: usize,
+        environment: &impl Environment,
+    ) -> Option<u32> {
+        self.decode_run(pc, limit - self.instruction_count, overlap, environment);
         let run = core::mem::take(&mut self.run);
         let mut flow = Flow::Continues;
         let mut next = pc;
@@ -226,7 +239,7 @@ impl Translator {
             self.map.push(MapEntry { guest: (at - self.start) as u16, code: self.emitter.offset() as u16 });
             self.instruction_count += 1;
             self.end = self.end.max(next);
-            flow = self.lower(instruction, self.classes[index], &run[index + 1..]);
+            flow = self.lower(instruction, self.classes[index], &run[index + 1..], environment);
         }
         self.run = run;
         if self.instruction_count == 0 {
@@ -243,7 +256,7 @@ impl Translator {
     }
 
     /// Fills `self.run` with instructions from `pc` up to one that does not fall through, or that is translated already.
-    fn decode_run(&mut self, pc: u32, limit: usize, environment: &impl Environment) {
+    fn decode_run(&mut self, pc: u32, limit: usize, overlap: usize, environment: &impl Environment) {
         self.run.clear();
         self.classes.clear();
         let offset = (pc - self.start) as usize;
@@ -251,7 +264,8 @@ impl Translator {
         while self.run.len() < limit && decoder.can_decode() {
             let at = decoder.ip() as u32;
             let first = at == self.start && self.instruction_count == 0;
-            if !first && environment.is_translated(at) {
+            let repeats = self.instruction_count + self.run.len() < overlap;
+            if !first && !repeats && environment.is_translated(at) {
                 break;
             }
             self.run.push(Instruction::default());
@@ -282,7 +296,13 @@ impl Translator {
         (inside && !environment.is_translated(nearest)).then_some(nearest)
     }
 
-    fn lower(&mut self, instruction: &Instruction, class: Class, following: &[Instruction]) -> Flow {
+    fn lower(
+        &mut self,
+        instruction: &Instruction,
+        class: Class,
+        following: &[Instruction],
+        environment: &impl Environment,
+    ) -> Flow {
         match class {
             Class::Nothing => Flow::Continues,
             Class::Plain => self.plain(instruction, following),
@@ -293,7 +313,7 @@ impl Translator {
             Class::Jump => self.jump(instruction.near_branch_target() as u32),
             Class::ConditionalJump => self.conditional_jump(instruction),
             Class::CounterJump => self.counter_jump(instruction),
-            Class::IndirectJump => self.indirect_jump(instruction),
+            Class::IndirectJump => self.indirect_jump(instruction, environment),
             Class::Call => self.call(instruction),
             Class::IndirectCall => self.indirect_call(instruction),
             Class::Return => self.return_(instruction),

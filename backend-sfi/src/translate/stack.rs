@@ -65,7 +65,7 @@ impl Translator {
 /// Whether the status flags are all written before one of them is read, in the instructions that follow in a straight
 /// line. (Seen from a signal in between, the sign and overflow of a 32-bit result could differ from the 64-bit one's; a
 /// stack below 2 GiB, where the loader puts it, excludes that.)
-fn flags_are_dead(following: &[Instruction]) -> bool {
+pub(super) fn flags_are_dead(following: &[Instruction]) -> bool {
     let mut pending = ALL_STATUS_FLAGS;
     for instruction in following.iter().take(24) {
         if instruction.rflags_read() & pending != 0 {
