@@ -42,7 +42,7 @@ pub(crate) fn route(
         _ if synchronous => SignalRoute::Outside,
         Place::BeforeSyscall => {
             save_preserved(context, frame);
-            restore_flags(context);
+            restore_flags(context, frame);
             leave(context, frame, Reason::BeforeSyscall)
         }
         Place::AfterSyscall => {
@@ -55,7 +55,7 @@ pub(crate) fn route(
         }
         Place::Answered => {
             save_preserved(context, frame);
-            restore_flags(context);
+            restore_flags(context, frame);
             leave(context, frame, Reason::AfterSyscall)
         }
     }
@@ -96,12 +96,14 @@ fn save_preserved(context: &mut Context, frame: &libc::ucontext_t) {
     context.registers.set(Gpr::Rcx, u64::from(context.exit_info));
 }
 
-/// The status flags that the gate keeps as LAHF and SETO left them: AH, and OF in AL.
-fn restore_flags(context: &mut Context) {
+/// The status flags that the gate keeps as LAHF and SETO left them: AH, and OF in AL. It leaves the others alone.
+fn restore_flags(context: &mut Context, frame: &libc::ucontext_t) {
+    const STATUS: u64 = 0x8d5;
     const OVERFLOW: u64 = 1 << 11;
+    let others = frame.uc_mcontext.gregs[libc::REG_EFL as usize] as u64 & !STATUS;
     let status = context.fast_flags >> 8 & 0xd5;
     let overflow = if context.fast_flags & 1 != 0 { OVERFLOW } else { 0 };
-    context.registers.flags = Flags(status | overflow).sanitised();
+    context.registers.flags = Flags(others | status | overflow).sanitised();
     context.registers.set(Gpr::R11, context.registers.flags.0);
 }
 

@@ -17,7 +17,7 @@ pub unsafe fn copy(to: HostAddr, from: HostAddr, length: usize) -> usize {
     unsafe { arch::raw_copy(to.as_ptr(), from.as_ptr(), length) }
 }
 
-/// If the interrupted instruction is one of [`copy`], or of the store that fast paths use, that touches guest memory:
+/// If the interrupted instruction is one of [`copy`], or of the stores that fast paths use, that touches guest memory:
 /// moves the context on to the point where that gives up, and says so. Async-signal-safe.
 pub fn recover(context: &mut libc::ucontext_t) -> bool {
     arch::recover(context)
@@ -45,16 +45,27 @@ mod arch {
         ".cfi_endproc",
         ".size endo_raw_copy, . - endo_raw_copy",
         // extern "C" fn endo_raw_store_pair(rdi: to, rsi: first, rdx: second) -> u64
-        // Stores two words, returns 0 if it could. The same holds for it.
+        // extern "C" fn endo_raw_store_word(rdi: to, rsi: value) -> u64
+        // extern "C" fn endo_raw_store_half(rdi: to, esi: value) -> u64
+        // For fast paths, which run with the guest's direction flag: plain stores of 16, 8 and 4 bytes. 0: all is stored.
         ".globl endo_raw_store_pair",
         ".hidden endo_raw_store_pair",
         ".type endo_raw_store_pair, @function",
         "endo_raw_store_pair:",
         ".cfi_startproc",
-        "endo_raw_store_first:",
-        "mov [rdi], rsi",
         "endo_raw_store_second:",
         "mov [rdi + 8], rdx",
+        ".globl endo_raw_store_word",
+        ".hidden endo_raw_store_word",
+        "endo_raw_store_word:",
+        "endo_raw_store_first:",
+        "mov [rdi], rsi",
+        "xor eax, eax",
+        "ret",
+        ".globl endo_raw_store_half",
+        ".hidden endo_raw_store_half",
+        "endo_raw_store_half:",
+        "mov [rdi], esi",
         "xor eax, eax",
         "ret",
         "endo_raw_store_give_up:",
@@ -71,6 +82,7 @@ mod arch {
         static endo_raw_copy_give_up: u8;
         static endo_raw_store_first: u8;
         static endo_raw_store_second: u8;
+        static endo_raw_store_half: u8;
         static endo_raw_store_give_up: u8;
     }
 
@@ -79,6 +91,7 @@ mod arch {
             (&raw const endo_raw_copy_touch, &raw const endo_raw_copy_give_up),
             (&raw const endo_raw_store_first, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_second, &raw const endo_raw_store_give_up),
+            (&raw const endo_raw_store_half, &raw const endo_raw_store_give_up),
         ];
         let pc = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
         let way_out = ways_out.iter().find(|(touch, _)| *touch as i64 == *pc);

@@ -26,10 +26,9 @@ pub(crate) const PREFIX: &str = "endo_fast_";
 /// The variable that they read: 64-bit words, in this order: the highest descriptor that is the guest's; the lowest
 /// and the highest watched address; the addresses of the vDSO's functions, 0 for one that is not there.
 pub(crate) const STATE: &str = "endo_fast_state";
-/// The recoverable store of two words: `extern "C" fn(to, first, second)`, 0 if both were stored.
-const STORE_PAIR: &str = "endo_raw_store_pair";
-/// The recoverable copy: `extern "C" fn(to, from, length)`, the number of bytes that were not copied.
-const COPY: &str = "endo_raw_copy";
+/// The recoverable stores of two words, of one, and of its lower half: 0 if all was stored. The direction flag is the
+/// guest's, so no string instruction will do.
+const STORES: [&str; 3] = ["endo_raw_store_pair", "endo_raw_store_word", "endo_raw_store_half"];
 /// `endo_core::FastEntry::FALL_BACK`.
 const FALL_BACK: i64 = i64::MIN;
 
@@ -57,8 +56,8 @@ struct Stubs {
     context: Context,
     builder_context: FunctionBuilderContext,
     state: DataId,
-    store_pair: FuncId,
-    copy: FuncId,
+    /// Those of [`STORES`].
+    stores: [FuncId; 3],
 }
 
 fn signature(parameters: usize, result: types::Type) -> Signature {
@@ -87,12 +86,10 @@ impl Stubs {
         let mut import = |name, signature| {
             module.declare_function(name, Linkage::Import, &signature).expect("declared once")
         };
-        let store_pair = import(STORE_PAIR, signature(3, types::I64));
-        let copy = import(COPY, signature(3, types::I64));
+        let stores = STORES.map(|name| import(name, signature(3, types::I64)));
         Stubs {
             state: state.expect("declared once"),
-            store_pair,
-            copy,
+            stores,
             module,
             context: Context::new(),
             builder_context: FunctionBuilderContext::new(),
@@ -100,19 +97,18 @@ impl Stubs {
     }
 
     fn define(&mut self, call: &str, body: impl FnOnce(&mut Stub<'_>)) {
-        let signature = signature(6, types::I64);
+        let taken = signature(6, types::I64);
         let name = format!("{PREFIX}{call}");
-        let id = self.module.declare_function(&name, Linkage::Hidden, &signature).expect("one of a name");
-        self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
+        let id = self.module.declare_function(&name, Linkage::Hidden, &taken).expect("one of a name");
+        self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), taken);
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder_context);
         let state = near_data(builder.func, self.state);
-        let store_pair = near_function(builder.func, self.store_pair, signature_of_helpers());
-        let copy = near_function(builder.func, self.copy, signature_of_helpers());
+        let stores = self.stores.map(|store| near_function(builder.func, store, signature(3, types::I64)));
         let entry = builder.create_block();
         builder.append_block_params_for_function_params(entry);
         builder.switch_to_block(entry);
         let arguments = builder.block_params(entry).try_into().expect("six parameters");
-        let mut stub = Stub { builder, arguments, state, store_pair, copy };
+        let mut stub = Stub { builder, arguments, state, stores };
         body(&mut stub);
         stub.builder.seal_all_blocks();
         stub.builder.finalize(self.module.isa().frontend_config());
@@ -121,10 +117,6 @@ impl Stubs {
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         self.module.clear_context(&mut self.context);
     }
-}
-
-fn signature_of_helpers() -> Signature {
-    signature(3, types::I64)
 }
 
 /// The address of a variable that the linker puts into the same file: no indirection through a table.
@@ -148,8 +140,7 @@ struct Stub<'a> {
     builder: FunctionBuilder<'a>,
     arguments: [Value; 6],
     state: GlobalValue,
-    store_pair: FuncRef,
-    copy: FuncRef,
+    stores: [FuncRef; 3],
 }
 
 impl Stub<'_> {
@@ -276,20 +267,16 @@ impl Stub<'_> {
         self.unless(IntCC::NotEqual, status, 0, give_up);
         let first = self.builder.ins().stack_load(types::I64, types::I64, slot, 0);
         let second = self.builder.ins().stack_load(types::I64, types::I64, slot, 8);
-        let call = self.builder.ins().call(self.store_pair, &[to, first, second]);
-        let missed = self.builder.inst_results(call)[0];
-        self.unless(IntCC::NotEqual, missed, 0, give_up);
+        self.store(self.stores[0], [to, first, second], give_up);
         self.succeed_with(0);
     }
 
     fn answer_returned(&mut self, function: Value, give_up: Block) {
         let to = self.arguments[0];
         self.unless_in_window(to, 8, give_up);
-        let slot = self.slot(8);
         let null = self.number(0);
         let result = self.call(function, &[null], types::I64);
-        self.builder.ins().stack_store(types::I64, result, slot, 0);
-        self.copy_unless_null(to, slot, 0, 8, give_up);
+        self.store_unless_null(self.stores[1], to, result, give_up);
         self.builder.ins().return_(&[result]);
     }
 
@@ -305,8 +292,11 @@ impl Stub<'_> {
         ];
         let status = self.call(function, &arguments, types::I32);
         self.unless(IntCC::NotEqual, status, 0, give_up);
-        self.copy_unless_null(first, slot, 0, 4, give_up);
-        self.copy_unless_null(second, slot, 4, 4, give_up);
+        for (to, offset) in [(first, 0), (second, 4)] {
+            let value = self.builder.ins().stack_load(types::I64, types::I32, slot, offset);
+            let value = self.builder.ins().uextend(types::I64, value);
+            self.store_unless_null(self.stores[2], to, value, give_up);
+        }
         self.succeed_with(0);
     }
 }
@@ -353,17 +343,18 @@ impl Stub<'_> {
         self.unless(IntCC::NotEqual, wrong, 0, otherwise);
     }
 
-    fn copy_unless_null(&mut self, to: Value, slot: StackSlot, offset: i32, length: i64, give_up: Block) {
-        let is_null = self.builder.ins().icmp_imm_s(IntCC::Equal, to, 0);
-        let (copy, next) = (self.builder.create_block(), self.builder.create_block());
-        self.builder.ins().brif(is_null, next, [], copy, []);
-        self.builder.switch_to_block(copy);
-        let from = self.builder.ins().stack_addr(types::I64, slot, offset);
-        let length = self.number(length);
-        let call = self.builder.ins().call(self.copy, &[to, from, length]);
+    fn store(&mut self, store: FuncRef, arguments: [Value; 3], give_up: Block) {
+        let call = self.builder.ins().call(store, &arguments);
         let missed = self.builder.inst_results(call)[0];
-        let holds = self.builder.ins().icmp_imm_s(IntCC::NotEqual, missed, 0);
-        self.builder.ins().brif(holds, give_up, [], next, []);
+        self.unless(IntCC::NotEqual, missed, 0, give_up);
+    }
+
+    fn store_unless_null(&mut self, store: FuncRef, to: Value, value: Value, give_up: Block) {
+        let next = self.builder.create_block();
+        self.unless(IntCC::Equal, to, 0, next);
+        let unused = self.number(0);
+        self.store(store, [to, value, unused], give_up);
+        self.builder.ins().jump(next, []);
         self.builder.switch_to_block(next);
     }
 

@@ -57,7 +57,7 @@ fn they_are_those_that_the_dynamic_linker_finds() {
 }
 
 #[test]
-fn they_use_no_vector_register() {
+fn they_use_no_vector_register_and_do_not_mind_the_direction_flag() {
     let image = image().expect("the kernel gives every process a vDSO");
     let base = image.as_ptr() as u64;
     for function in functions() {
@@ -70,6 +70,7 @@ fn they_use_no_vector_register() {
             let is_general =
                 |register: iced_x86::Register| register.is_gpr() || register.is_segment_register();
             assert!(registers.all(is_general), "{instruction}");
+            assert!(!instruction.is_string_instruction(), "{instruction}");
         }
     }
 }
