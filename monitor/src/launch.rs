@@ -9,8 +9,8 @@ use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Statist
 use crate::backends::ChoiceError;
 use crate::fast;
 use crate::loader::{self, LoadError, Program};
-use crate::process::{self, Ending, Launch, Process};
-use crate::signal::{self, SigSet};
+use crate::process::{self, Ending, Launch, Legacy, Process};
+use crate::signal;
 use crate::syscall::trace;
 use crate::thread::Thread;
 
@@ -22,8 +22,8 @@ pub struct Guest<'a> {
     pub arguments: &'a [&'a CStr],
     /// Its environment.
     pub environment: &'a [&'a CStr],
-    /// The signals that it blocks; those that this process blocks, if not given.
-    pub mask: Option<SigSet>,
+    /// What it keeps across the exec that this process goes on after.
+    pub legacy: Option<Legacy>,
     /// The options of the command line, in the form in which [`process::Handover`] is to bring them to the endo of an exec.
     pub options: &'a [u8],
     /// Called with the backend's figures once the guest has ended, if wanted.
@@ -64,8 +64,11 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
     // Signal handlers reach it, so it stays for as long as the process does.
     let process = Box::leak(Box::new(Process::new(backend, monitor, launch)?));
-    let mask = guest.mask.unwrap_or_else(signal::host::inherited_mask);
+    let mask = guest.legacy.map_or_else(signal::host::inherited_mask, |legacy| legacy.mask);
     signal::install(&process.backend).map_err(host("install signal handlers"))?;
+    if let Some(legacy) = guest.legacy {
+        *process.memory().limits_mut() = legacy.limits;
+    }
     let start = loader::load(process, &guest.program, guest.arguments, guest.environment)?;
     drop(guest.program);
     let state = process.backend.create_thread(DomainId::MAIN, start.thread_state())?;

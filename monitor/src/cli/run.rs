@@ -14,8 +14,7 @@ use super::{Cli, Command, Failure};
 use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
-use crate::process::{Ending, Handover};
-use crate::signal::SigSet;
+use crate::process::{Ending, Handover, Legacy};
 use crate::syscall::trace;
 
 /// Options of `endo run`.
@@ -121,7 +120,7 @@ pub fn resume(handover: &Handover) -> i32 {
         let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
         trace::exec_succeeded(&program.exec_name, &arguments);
         let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
-        start(&options, program, &arguments, &environment, Some(handover.mask))
+        start(&options, program, &arguments, &environment, Some(handover.legacy))
     });
     outcome.unwrap_or_else(|failure| {
         eprintln!("{failure}");
@@ -134,7 +133,7 @@ fn start(
     program: Program,
     arguments: &[&CStr],
     environment: &[&CStr],
-    mask: Option<SigSet>,
+    legacy: Option<Legacy>,
 ) -> Result<i32, Failure> {
     let config = BackendConfig {
         cache_bytes: options.cache_size,
@@ -153,7 +152,7 @@ fn start(
         }
     };
     let report_statistics = options.stats.then_some(&report as &dyn Fn(Vec<Statistic>));
-    let guest = Guest { program, arguments, environment, mask, options: &handed_on, report_statistics };
+    let guest = Guest { program, arguments, environment, legacy, options: &handed_on, report_statistics };
     let ending = if options.stats {
         backends::run(options.backend, config, Arc::clone(&calls), guest)
     } else {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
-use super::handover::{self, Handover, ProgramName};
+use super::handover::{self, Handover, Legacy, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
@@ -103,7 +103,7 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     let process = thread.process;
     let user = thread.user();
     let named = own_executable(named, &process.image().executable);
-    let (name, program, kept) = open(named)?;
+    let (name, program, descriptor) = open(named)?;
     let mut budget = Budget::of_exec();
     let arguments = read_strings(user, GuestAddr(argv), &mut budget)?;
     let environment = read_strings(user, GuestAddr(envp), &mut budget)?;
@@ -115,8 +115,8 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     process.monitor.exec(&program.exec_name);
     drop(program);
     let options = process.launch.options.clone();
-    let mask = thread.signals.mask();
-    let memfd = Handover { options, program: name, arguments, environment, mask }.into_memfd()?;
+    let legacy = Legacy { mask: thread.signals.mask(), limits: *process.memory().limits() };
+    let memfd = Handover { options, program: name, arguments, environment, legacy }.into_memfd()?;
     let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
@@ -128,7 +128,7 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     take_over_signals(thread);
     thread.exec_in_flight = None;
     drop(memfd);
-    drop(kept);
+    drop(descriptor);
     Err(errno)
 }
 

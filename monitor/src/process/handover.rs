@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::errno::Errno;
 use crate::loader::{LoadError, Program};
+use crate::memory::{Limit, MemoryLimits};
 use crate::signal::SigSet;
 use crate::syscall::hidden;
 
@@ -74,9 +75,30 @@ pub struct Handover {
     pub arguments: Vec<CString>,
     /// Its environment.
     pub environment: Vec<CString>,
-    /// Its signal mask. The process itself blocks all signals across the exec, so that none that comes in between is
-    /// lost.
+    /// What the monitor keeps for it, and the kernel does not.
+    pub legacy: Legacy,
+}
+
+/// What a process keeps across an exec although the kernel does not know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Legacy {
+    /// Its signal mask: the host process blocks all signals meanwhile, so that none that comes is lost.
     pub mask: SigSet,
+    /// Its limits on memory.
+    pub limits: MemoryLimits,
+}
+
+impl Legacy {
+    fn to_words(self) -> [u64; 5] {
+        let MemoryLimits { address_space, data } = self.limits;
+        [self.mask.0, address_space.soft, address_space.hard, data.soft, data.hard]
+    }
+
+    fn from_words([mask, space_soft, space_hard, data_soft, data_hard]: [u64; 5]) -> Self {
+        let address_space = Limit { soft: space_soft, hard: space_hard };
+        let limits = MemoryLimits { address_space, data: Limit { soft: data_soft, hard: data_hard } };
+        Legacy { mask: SigSet(mask), limits }
+    }
 }
 
 impl Handover {
@@ -133,7 +155,7 @@ impl Handover {
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         put(&mut bytes, &self.options);
-        put(&mut bytes, &self.mask.0.to_le_bytes());
+        self.legacy.to_words().iter().for_each(|word| put(&mut bytes, &word.to_le_bytes()));
         match &self.program {
             ProgramName::Path(path) => {
                 put(&mut bytes, &(-1_i32).to_le_bytes());
@@ -154,7 +176,10 @@ impl Handover {
     fn from_bytes(bytes: &[u8]) -> Option<Handover> {
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let options = take(&mut rest)?.to_vec();
-        let mask = SigSet(u64::from_le_bytes(take(&mut rest)?.try_into().ok()?));
+        let mut words = [0; 5];
+        for word in &mut words {
+            *word = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
+        }
         let fd = i32::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         let name = CString::new(take(&mut rest)?).ok()?;
         let program = if fd < 0 { ProgramName::Path(name) } else { ProgramName::Descriptor(fd, name) };
@@ -163,7 +188,7 @@ impl Handover {
             (0..count).map(|_| CString::new(take(&mut rest)?).ok()).collect::<Option<Vec<_>>>()
         };
         let (arguments, environment) = (list()?, list()?);
-        Some(Handover { options, program, arguments, environment, mask })
+        Some(Handover { options, program, arguments, environment, legacy: Legacy::from_words(words) })
     }
 }
 
@@ -212,7 +237,7 @@ mod tests {
             program: ProgramName::Path(c"/bin/echo".into()),
             arguments: vec![c"echo".into(), c"".into(), c"a b".into()],
             environment: vec![c"A=1".into()],
-            mask: SigSet(0x4001),
+            legacy: Legacy::from_words([0x4001, 2, 3, 4, 5]),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::signal::SignalActions;
 use crate::thread::Thread;
 pub use ending::Ending;
 pub use exec::ExecInFlight;
-pub use handover::{Handover, Launch};
+pub use handover::{Handover, Launch, Legacy};
 pub use robust::RobustList;
 
 /// A guest process.

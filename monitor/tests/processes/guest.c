@@ -269,6 +269,13 @@ static void report(int argc, char **argv) {
             printf("descriptor %d is open\n", fd);
     stack_t stack;
     sigaltstack(NULL, &stack);
+    struct rlimit limit;
+    getrlimit(RLIMIT_AS, &limit);
+    if (limit.rlim_cur < 2000000000)
+        printf("address space %lu\n", limit.rlim_cur);
+    getrlimit(RLIMIT_DATA, &limit);
+    if (limit.rlim_cur < 2000000000)
+        printf("data %lu\n", limit.rlim_cur);
     printf("alternate stack %x, alarm %d\n", stack.ss_flags, alarm(0) > 0);
 }
 
@@ -294,6 +301,10 @@ static void exec_inherits(void) {
     stack_t stack = {.ss_sp = malloc(65536), .ss_size = 65536};
     sigaltstack(&stack, NULL);
     alarm(100);
+    struct rlimit limit = {1000000000, 1000000000};
+    setrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur -= 10000;
+    setrlimit(RLIMIT_DATA, &limit);
     dup2(open("/dev/null", O_RDONLY), 20);
     fcntl(20, F_SETFD, FD_CLOEXEC);
     dup2(20, 21);
