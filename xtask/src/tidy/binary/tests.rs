@@ -119,3 +119,11 @@ fn an_executable_knows_its_functions_and_imports() {
     assert!(program.functions.values().any(|function| function.name == "main"));
     assert!(program.slots.values().any(|slot| *slot == Slot::Import("memcpy")));
 }
+
+#[test]
+fn only_the_way_out_may_reset_the_x87_unit() {
+    const FNINIT: &[u8] = &[0xdb, 0xe3];
+    assert!(uses_vectors(&instruction(FNINIT)) && uses_upper_halves(&instruction(FNINIT)));
+    assert!(!uses_more_than_fninit(&instruction(FNINIT)) && uses_more_than_fninit(&instruction(FLD1)));
+    assert!(is_way_out("endo_sfi_leave") && !is_way_out("endo_sfi_gate_syscall"));
+}
