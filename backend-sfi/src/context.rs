@@ -13,8 +13,8 @@ use endo_core::arch::host_thread_pointer;
 use crate::gate::Leave;
 use crate::runtime::Outcome;
 
-/// Where dispatch sequences park rcx; every indirect entry reloads it from here.
-pub const SPILL_RCX: usize = 0;
+/// Where dispatch sequences park r11; every indirect entry reloads it from here.
+pub const SPILL_R11: usize = 0;
 /// Scratch slots of multi-instruction sequences.
 pub const SPILL_SCRATCH: usize = 1;
 /// How many spill slots there are.

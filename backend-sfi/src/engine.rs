@@ -416,10 +416,10 @@ impl Engine {
     }
 
     /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.
-    pub fn recover(&mut self, host_pc: u64, spill_rcx: u64, registers: &mut Registers) -> Standing {
+    pub fn recover(&mut self, host_pc: u64, spill_r11: u64, registers: &mut Registers) -> Standing {
         let found = self.index.containing(host_pc).and_then(|fragment| {
             let code = self.cache.bytes(fragment.code..fragment.code + u64::from(fragment.length));
-            recover::recover(&self.index, fragment, code, host_pc, spill_rcx, registers)
+            recover::recover(&self.index, fragment, code, host_pc, spill_r11, registers)
         });
         found.unwrap_or_else(|| {
             report(format_args!("no guest state is known for {host_pc:#x} in the code cache: this is a bug"));

@@ -20,7 +20,7 @@ use core::mem::offset_of;
 
 use endo_core::Fault;
 
-use crate::context::{Context, SPILL_RCX};
+use crate::context::{Context, SPILL_R11};
 
 /// Why emitted code was left. The numbers are the assembly's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ pub enum Light {
     Link = 0,
     /// An instruction that the runtime emulates: `exit_info` is its guest address.
     Special = 1,
-    /// The dispatch table has no entry for the guest address in rcx.
+    /// The dispatch table has no entry for the guest address in r11.
     Miss = 2,
 }
 
@@ -71,7 +71,7 @@ macro_rules! gates {
             r14 = const GPR + 112, r15 = const GPR + 120,
             pc = const offset_of!(Context, registers.pc),
             flags = const offset_of!(Context, registers.flags),
-            spill_rcx = const offset_of!(Context, spill) + 8 * SPILL_RCX,
+            spill_r11 = const offset_of!(Context, spill) + 8 * SPILL_R11,
             exit_info = const offset_of!(Context, exit_info),
             exit_requested = const offset_of!(Context, exit_requested),
             resume = const offset_of!(Context, resume),
@@ -201,9 +201,9 @@ gates!(
     ".globl endo_sfi_gate_miss",
     "endo_sfi_gate_miss:",
     "endo_store {rdi}, rdi",
-    "endo_load rdi, {spill_rcx}",
-    "endo_store {pc}, rcx",
-    "endo_store {rcx}, rdi",
+    "endo_store {rcx}, rcx",
+    "endo_store {pc}, r11",
+    "endo_load r11, {spill_r11}",
     "mov edi, 2",
     "jmp endo_sfi_light_save",
     ".globl endo_sfi_gate_special",

@@ -101,11 +101,11 @@ impl SfiBackend {
     /// next instruction has to run alone.
     fn after_signal(&self, context: &mut Context, once: &mut bool) -> Option<Exit> {
         let (leave, mut registers) = signal::interrupted(context);
-        let spill_rcx = recover::parked_rcx(context);
+        let spill_r11 = recover::parked_r11(context);
         if leave.host_pc == 0 {
             // An indirect branch through an entry that was never filled.
-            registers.pc = registers.get(Gpr::Rcx) & u64::from(u32::MAX);
-            registers.set(Gpr::Rcx, spill_rcx);
+            registers.pc = registers.get(Gpr::R11) & u64::from(u32::MAX);
+            registers.set(Gpr::R11, spill_r11);
             context.registers = registers;
             let mut engine = self.engine();
             engine.counters.misses += 1;
@@ -115,7 +115,7 @@ impl SfiBackend {
             };
         }
         let mut engine = self.engine();
-        let standing = engine.recover(leave.host_pc, spill_rcx, &mut registers);
+        let standing = engine.recover(leave.host_pc, spill_r11, &mut registers);
         let (Standing::At(pc) | Standing::After(pc)) = standing;
         registers.pc = u64::from(pc);
         (registers.fs_base, registers.gs_base) = (context.registers.fs_base, context.registers.gs_base);

@@ -9,7 +9,7 @@ use endo_core::Registers;
 use endo_core::arch::Gpr;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::context::{Context, SPILL_RCX};
+use crate::context::{Context, SPILL_R11};
 use crate::fragments::{Fragment, Index};
 use crate::translate::classify::{Class, classify};
 
@@ -23,24 +23,24 @@ pub enum Standing {
 }
 
 /// Corrects `registers`, which are the processor's at `host_pc` in `fragment`, and says where the guest stands.
-/// `code` are the fragment's bytes; `spill_rcx` is the context's slot.
+/// `code` are the fragment's bytes; `spill_r11` is the context's slot.
 pub fn recover(
     index: &Index,
     fragment: &Fragment,
     code: &[u8],
     host_pc: u64,
-    spill_rcx: u64,
+    spill_r11: u64,
     registers: &mut Registers,
 ) -> Option<Standing> {
     let offset = (host_pc - fragment.code) as u32;
     let map = index.map_of(fragment);
     if offset >= fragment.body || map.is_empty() {
-        return stub(index, fragment, offset, code, spill_rcx, registers);
+        return stub(index, fragment, offset, code, spill_r11, registers);
     }
     let after = map.partition_point(|entry| u32::from(entry.code) <= offset);
     if after == 0 {
         // The reload that opens an indirect entry.
-        registers.set(Gpr::Rcx, spill_rcx);
+        registers.set(Gpr::R11, spill_r11);
         return Some(Standing::At(fragment.start));
     }
     let entry = map[after - 1];
@@ -48,21 +48,21 @@ pub fn recover(
     let done =
         instructions(&code[entry.code as usize..offset as usize], fragment.code + u64::from(entry.code));
     let instruction = guest_instruction(guest)?;
-    Some(unwind(&instruction, &done, spill_rcx, registers))
+    Some(unwind(&instruction, &done, spill_r11, registers))
 }
 
-/// In the exit stubs and thunks every register is the guest's, but for an entry thunk's rcx.
+/// In the exit stubs and thunks every register is the guest's, but for an entry thunk's r11.
 fn stub(
     index: &Index,
     fragment: &Fragment,
     offset: u32,
     code: &[u8],
-    spill_rcx: u64,
+    spill_r11: u64,
     registers: &mut Registers,
 ) -> Option<Standing> {
     if index.map_of(fragment).is_empty() {
         if offset == 0 {
-            registers.set(Gpr::Rcx, spill_rcx);
+            registers.set(Gpr::R11, spill_r11);
         }
         return Some(Standing::At(fragment.start));
     }
@@ -91,7 +91,7 @@ fn guest_instruction(guest: u32) -> Option<Instruction> {
 fn unwind(
     instruction: &Instruction,
     done: &[Instruction],
-    spill_rcx: u64,
+    spill_r11: u64,
     registers: &mut Registers,
 ) -> Standing {
     let at = Standing::At(instruction.ip() as u32);
@@ -109,19 +109,19 @@ fn unwind(
                 let stack = registers.stack_pointer().wrapping_add(u64::from(instruction.immediate16()));
                 registers.set_stack_pointer(stack & u64::from(u32::MAX));
             }
-            dispatched(spill_rcx, registers)
+            dispatched(spill_r11, registers)
         }
         Class::IndirectJump => {
             if parked {
-                registers.set(Gpr::Rcx, spill_rcx);
+                registers.set(Gpr::R11, spill_r11);
             }
             at
         }
         Class::IndirectCall | Class::Call
             if done.last().is_some_and(|host| host.is_jmp_near_indirect() || host.is_jmp_near()) =>
         {
-            // Past its jump: at the entry for the return, where rcx is still parked.
-            registers.set(Gpr::Rcx, spill_rcx);
+            // Past its jump: at the entry for the return, where r11 is still parked.
+            registers.set(Gpr::R11, spill_r11);
             after
         }
         Class::IndirectCall | Class::Call => {
@@ -132,14 +132,14 @@ fn unwind(
             if pushed || lowered && stored == 2 {
                 return match classify(instruction) {
                     Class::Call => Standing::After(instruction.near_branch_target() as u32),
-                    _ => dispatched(spill_rcx, registers),
+                    _ => dispatched(spill_r11, registers),
                 };
             }
             if lowered {
                 registers.set_stack_pointer((registers.stack_pointer() + 8) & u64::from(u32::MAX));
             }
             if parked {
-                registers.set(Gpr::Rcx, spill_rcx);
+                registers.set(Gpr::R11, spill_r11);
             }
             at
         }
@@ -159,9 +159,9 @@ fn unwind(
     }
 }
 
-fn dispatched(spill_rcx: u64, registers: &mut Registers) -> Standing {
-    let target = registers.get(Gpr::Rcx) as u32;
-    registers.set(Gpr::Rcx, spill_rcx);
+fn dispatched(spill_r11: u64, registers: &mut Registers) -> Standing {
+    let target = registers.get(Gpr::R11) as u32;
+    registers.set(Gpr::R11, spill_r11);
     Standing::After(target)
 }
 
@@ -173,7 +173,7 @@ fn writes_rsp(host: &Instruction) -> bool {
     host.op0_register() == Register::RSP || host.op1_register() == Register::RSP
 }
 
-/// The parked rcx of a context.
-pub fn parked_rcx(context: &Context) -> u64 {
-    context.spill[SPILL_RCX]
+/// The parked r11 of a context.
+pub fn parked_r11(context: &Context) -> u64 {
+    context.spill[SPILL_R11]
 }

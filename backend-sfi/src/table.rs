@@ -3,7 +3,7 @@
 //! Eight bytes an entry, 32 GiB of address space, touched where guest code is translated only. Emitted code indexes it
 //! with a 32-bit guest address through GS, so every index is inside and no check is needed. An entry is the miss gate
 //! until a verified indirect entry is published for its address; memory that was never touched reads 0, and a jump to 0
-//! faults with the target still in rcx, which the runtime treats as a miss.
+//! faults with the target still in r11, which the runtime treats as a miss.
 
 use endo_core::BackendError;
 

@@ -141,9 +141,9 @@ fn nothing_leads_into_a_sequence() {
     assert_eq!(boundaries("string moves and compares with both confined, in either order"), [0, 6, 13, 19]);
     assert_eq!(boundaries("leave with a confined rbp"), [0, 3]);
     assert_eq!(boundaries("a system call and what follows it"), [0, 12, 15]);
-    // mov fs:[spill], rcx; mov ecx, eax; push; jmp
+    // mov fs:[spill], r11; mov r11d, eax; push; jmp
     assert_eq!(boundaries("an indirect call that pushes its return address"), [0, 9]);
-    assert_eq!(boundaries("other ways to write ecx"), [0, 11, 22]);
+    assert_eq!(boundaries("other ways to write r11d"), [0, 13, 26]);
     assert_eq!(boundaries("an unused confinement may be branched to"), [0, 2, 5]);
 }
 

@@ -27,25 +27,25 @@ static INSTRUCTIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 const PIECES: [&[u8]; 24] = [
     &[0x8b, 0xff],                                           // mov edi, edi
     &[0x8b, 0xf6],                                           // mov esi, esi
-    &[0x8b, 0xc9],                                           // mov ecx, ecx
+    &[0x45, 0x8b, 0xdb],                                     // mov r11d, r11d
     &[0x8b, 0xe4],                                           // mov esp, esp
     &[0x8b, 0xed],                                           // mov ebp, ebp
     &[0xf3, 0xab],                                           // rep stosd
     &[0xa4],                                                 // movsb
     &[0xac],                                                 // lodsb
     &[0xc9],                                                 // leave
-    &[0x59],                                                 // pop rcx
+    &[0x41, 0x5b],                                           // pop r11
     &[0x50],                                                 // push rax
     &[0x48, 0x83, 0xec, 0x08],                               // sub rsp, 8
     &[0x48, 0x89, 0xc4],                                     // mov rsp, rax
     &[0x48, 0x94],                                           // xchg rsp, rax
     &[0x8d, 0x64, 0x24, 0x08],                               // lea esp, [rsp+8]
-    &[0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0],                   // jmp gs:[rcx*8]
-    &[0x64, 0x48, 0x89, 0x0c, 0x25, 0x80, 0xff, 0xff, 0xff], // mov fs:[spill], rcx
+    &[0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0],             // jmp gs:[r11*8]
+    &[0x64, 0x4c, 0x89, 0x1c, 0x25, 0x80, 0xff, 0xff, 0xff], // mov fs:[spill], r11
     &[0x4c, 0x8d, 0x1d, 5, 0, 0, 0],                         // lea r11, [rip+5]
     &[0x67, 0x48, 0x89, 0x07],                               // mov [edi], rax
     &[0x67, 0xc7, 0x07, 1, 0, 0, 0],                         // mov dword ptr [edi], 1
-    &[0x8b, 0xc8],                                           // mov ecx, eax
+    &[0x44, 0x8b, 0xd8],                                     // mov r11d, eax
     &[0x74, 0x02],                                           // je +2
     &[0xeb, 0xfc],                                           // jmp -2
     &[0x90],                                                 // nop
@@ -169,8 +169,11 @@ fn the_second_opinion_can_object() {
     assert!(objects(&ended(&[0x48, 0x89, 0xc4]), &[0, 3]), "mov rsp, rax");
     assert!(objects(&ended(&[0x48, 0x83, 0xec, 8]), &[0, 4]), "sub rsp, 8");
     assert!(!objects(&ended(&[0x48, 0x83, 0xec, 8, 0x50]), &[0, 5]), "sub rsp, 8; push rax");
-    assert!(objects(&[0x59, 0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0], &[0]), "pop rcx; dispatch");
-    assert!(!objects(&[0x8b, 0xc9, 0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0], &[0]), "mov ecx, ecx; dispatch");
+    assert!(objects(&[0x41, 0x5b, 0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0], &[0]), "pop r11; dispatch");
+    assert!(
+        !objects(&[0x45, 0x8b, 0xdb, 0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0], &[0]),
+        "mov r11d, r11d; dispatch"
+    );
     assert!(objects(&jump(0, layout().gates.syscall), &[0]), "jmp syscall");
     assert!(objects(&[0x90], &[0]), "falls off");
 }

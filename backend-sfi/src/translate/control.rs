@@ -2,11 +2,11 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
-use super::emit::{Operand, RCX, RSP};
+use super::emit::{Operand, R11, RSP};
 use super::encoding::{confined_operand, register_number};
 use super::linkage::{self, Expectation};
 use super::{Environment, ExitSite, Flow, Translator};
-use crate::context::SPILL_RCX;
+use crate::context::SPILL_R11;
 
 /// Length of `jmp rel32`.
 const JUMP_BYTES: u32 = 5;
@@ -107,23 +107,23 @@ impl Translator {
         self.jump(expected);
     }
 
-    /// Parks rcx and loads an indirect branch's target into ecx. False for forms that are left to the runtime.
+    /// Parks r11 and loads an indirect branch's target into r11d. False for forms that are left to the runtime.
     fn load_target(&mut self, instruction: &Instruction) -> bool {
         match instruction.op0_kind() {
             OpKind::Register => {
                 if instruction.op0_register().size() != 8 {
                     return false;
                 }
-                self.emitter.spill(SPILL_RCX, RCX);
-                self.emitter.move32(RCX, register_number(instruction.op0_register()));
+                self.emitter.spill(SPILL_R11, R11);
+                self.emitter.move32(R11, register_number(instruction.op0_register()));
             }
             _ => {
                 if instruction.memory_size().size() != 8 {
                     return false;
                 }
                 let Some(operand) = self.operand(instruction) else { return false };
-                self.emitter.spill(SPILL_RCX, RCX);
-                self.emitter.load32(RCX, operand);
+                self.emitter.spill(SPILL_R11, R11);
+                self.emitter.load32(R11, operand);
             }
         }
         true
@@ -143,13 +143,13 @@ impl Translator {
         if matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16) {
             return self.special(instruction.ip() as u32);
         }
-        self.emitter.spill(SPILL_RCX, RCX);
-        self.emitter.bytes(&[0x59]); // pop rcx
+        self.emitter.spill(SPILL_R11, R11);
+        self.emitter.bytes(&[0x41, 0x5b]); // pop r11
         if instruction.op_count() == 1 {
             self.emitter.bytes(&[0x8d, 0xa4, 0x24]); // lea esp, [rsp + imm]
             self.emitter.bytes(&u32::from(instruction.immediate16()).to_le_bytes());
         }
-        self.emitter.truncate(RCX);
+        self.emitter.truncate(R11);
         self.emitter.dispatch();
         Flow::Ends
     }

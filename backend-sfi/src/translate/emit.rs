@@ -5,8 +5,9 @@ use core::mem::offset_of;
 
 /// A general register's number, as instructions encode it.
 pub type RegisterNumber = u8;
-/// rcx, the register that dispatch uses.
-pub const RCX: RegisterNumber = 1;
+/// r11, the register that dispatch uses: of all registers the one that compilers keep values in least, so that parking it
+/// in memory is hardly ever on a program's critical path.
+pub const R11: RegisterNumber = 11;
 /// rsp.
 pub const RSP: RegisterNumber = 4;
 
@@ -155,9 +156,9 @@ impl Emitter {
         }
     }
 
-    /// `jmp gs:[rcx * 8]`: to where the dispatch table says.
+    /// `jmp gs:[r11 * 8]`: to where the dispatch table says.
     pub fn dispatch(&mut self) {
-        self.bytes(&[0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0]);
+        self.bytes(&[0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0]);
     }
 
     /// `jmp rel32` to an address; returns the offset of the rel32 field.

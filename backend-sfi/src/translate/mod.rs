@@ -331,10 +331,10 @@ impl Translator {
         (bytes, length)
     }
 
-    /// Marks this point as the indirect entry of a guest address: rcx is reloaded here.
+    /// Marks this point as the indirect entry of a guest address: r11 is reloaded here.
     fn indirect_entry(&mut self, guest: u32) {
         self.indirect_entries.push((guest, self.emitter.offset()));
-        self.emitter.reload(crate::context::SPILL_RCX, emit::RCX);
+        self.emitter.reload(crate::context::SPILL_R11, emit::R11);
     }
 }
 

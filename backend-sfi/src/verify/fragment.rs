@@ -171,7 +171,7 @@ struct Walk<'a> {
     latest: Option<Confined>,
     /// The one before `latest`, likewise; meaningless without `latest`.
     before: Option<Confined>,
-    /// Where ecx was written as 32 bits, if nothing since can have written rcx.
+    /// Where r11d was written as 32 bits, if nothing since can have written r11.
     index: Option<usize>,
     /// The instruction directly before never falls through.
     ends: bool,
@@ -376,12 +376,12 @@ impl Walk<'_> {
         self.latest = confined.map(|register| Confined { register, at: step.at });
     }
 
-    /// Follows the value of ecx towards a dispatch.
+    /// Follows the value of r11d towards a dispatch.
     fn track_index(&mut self, step: &Step<'_>, kind: Kind) {
         let first = step.first_register();
         let writes_index =
-            matches!(kind, Kind::Mov | Kind::Lea | Kind::Movzx) && first == Some(Register::ECX);
-        // The few instructions that a translator puts in between, none of which can write rcx.
+            matches!(kind, Kind::Mov | Kind::Lea | Kind::Movzx) && first == Some(Register::R11D);
+        // The few instructions that a translator puts in between, none of which can write r11.
         let keeps_index = match kind {
             Kind::Push => true,
             Kind::Mov => first.is_none() || first == Some(Register::ESP),

@@ -39,7 +39,7 @@
 //!    `pop rsp` is refused; `leave` comes directly behind `mov ebp, ebp`.
 //! 5. A system call is `lea r11, [rip+5]; jmp gates.syscall`, and is not the fragment's end. No boundary on
 //!    the jump, and no other branch to that gate.
-//! 6. The one indirect jump is `jmp qword ptr gs:[rcx*8]`. Before it comes a `mov`, `lea` or `movzx` into
+//! 6. The one indirect jump is `jmp qword ptr gs:[r11*8]`. Before it comes a `mov`, `lea` or `movzx` into
 //!    ecx, and between them only pushes, `mov`s to memory, and 32-bit `mov`, `lea`, `add`, `sub` into esp. No
 //!    boundary behind the write of ecx.
 //! 7. A direct branch has no prefix and leads to a boundary, of the same fragment or a live one, or to a gate
@@ -77,7 +77,7 @@ pub struct Layout {
 /// Displacements from fs of what emitted code may access there.
 #[derive(Clone, Debug)]
 pub struct ContextSlots {
-    /// 8-byte slots that may be read and written. Dispatch sequences park rcx in the first.
+    /// 8-byte slots that may be read and written. Dispatch sequences park r11 in the first.
     pub spill: Range<i32>,
     /// 8-byte slots that hold the guest's fs and gs base, and may be read.
     pub guest_bases: Range<i32>,
@@ -150,7 +150,7 @@ impl Verifier {
             let at = entry as usize;
             let reloads = bytes
                 .get(at..)
-                .is_some_and(|rest| operand::reloads_rcx(rest, self.layout.context.spill.start));
+                .is_some_and(|rest| operand::reloads_r11(rest, self.layout.context.spill.start));
             if !(reloads && self.findings.is_boundary(at)) {
                 return Err(Refusal::new(bytes, at, 9, Reason::IndirectEntry(entry)));
             }

@@ -149,14 +149,14 @@ fn is_slot(displacement: i32, range: &std::ops::Range<i32>) -> bool {
     offset >= 0 && offset % 8 == 0 && i64::from(displacement) + 8 <= i64::from(range.end)
 }
 
-/// `mov rcx, fs:[slot]`, with which an indirect entry begins.
-pub(super) fn reloads_rcx(bytes: &[u8], slot: i32) -> bool {
+/// `mov r11, fs:[slot]`, with which an indirect entry begins.
+pub(super) fn reloads_r11(bytes: &[u8], slot: i32) -> bool {
     let [a, b, c, d] = slot.to_le_bytes();
-    bytes.starts_with(&[0x64, 0x48, 0x8b, 0x0c, 0x25, a, b, c, d])
+    bytes.starts_with(&[0x64, 0x4c, 0x8b, 0x1c, 0x25, a, b, c, d])
 }
 
-/// `jmp qword ptr gs:[rcx*8]`.
-pub(super) const DISPATCH: [u8; 8] = [0x65, 0xff, 0x24, 0xcd, 0, 0, 0, 0];
+/// `jmp qword ptr gs:[r11*8]`.
+pub(super) const DISPATCH: [u8; 9] = [0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0];
 
 /// `lea r11, [rip + 5]`: the address behind the `jmp rel32` that follows it.
 pub(super) const LOAD_RETURN: [u8; 7] = [0x4c, 0x8d, 0x1d, 5, 0, 0, 0];

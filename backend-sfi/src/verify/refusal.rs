@@ -112,10 +112,10 @@ pub enum Reason {
     #[error("64-bit write of rsp is not confined by the next instruction")]
     StackPointer,
     /// An indirect jump other than the dispatch.
-    #[error("indirect jump other than `jmp qword ptr gs:[rcx*8]`")]
+    #[error("indirect jump other than `jmp qword ptr gs:[r11*8]`")]
     DispatchForm,
     /// A dispatch whose index was not confined.
-    #[error("dispatch without a confined ecx")]
+    #[error("dispatch without a confined r11d")]
     DispatchIndex,
     /// A direct branch with a prefix.
     #[error("direct branch with a prefix")]
@@ -132,7 +132,7 @@ pub enum Reason {
     /// The last instruction does not jump.
     #[error("execution falls off the end")]
     FallsThrough,
-    /// A claimed indirect entry is no boundary, or does not reload rcx.
-    #[error("claimed indirect entry {0:#x} is no boundary that reloads rcx")]
+    /// A claimed indirect entry is no boundary, or does not reload r11.
+    #[error("claimed indirect entry {0:#x} is no boundary that reloads r11")]
     IndirectEntry(u32),
 }

@@ -226,10 +226,10 @@ fn stack_after(state: &State, instruction: &Instruction) -> Stack {
 fn dispatch_table(state: &State, instruction: &Instruction, memory: &UsedMemory) -> Verdict {
     let fine = instruction.code() == Code::Jmp_rm64
         && memory.base() == Register::None
-        && memory.index() == Register::RCX
+        && memory.index() == Register::R11
         && memory.scale() == 8
         && memory.displacement() == 0
-        && state.narrow.contains(&Register::RCX);
+        && state.narrow.contains(&Register::R11);
     if fine { Ok(()) } else { Err(format!("gs access {memory:?}")) }
 }
 
