@@ -44,7 +44,13 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
         }
         Mnemonic::Popfq | Mnemonic::Popf => pop_flags(registers, &instruction)?,
         Mnemonic::Xlatb => {
-            let address = registers.get(Gpr::Rbx).wrapping_add(registers.get(Gpr::Rax) & 0xff);
+            let offset = registers.get(Gpr::Rbx).wrapping_add(registers.get(Gpr::Rax) & 0xff);
+            let base = match instruction.memory_segment() {
+                Register::FS => registers.fs_base,
+                Register::GS => registers.gs_base,
+                _ => 0,
+            };
+            let address = base.wrapping_add(offset);
             let mut byte = [0];
             load(address, &mut byte)?;
             registers.set(Gpr::Rax, registers.get(Gpr::Rax) & !0xff | u64::from(byte[0]));
@@ -157,9 +163,14 @@ fn enter(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fau
     if level > 0 {
         push(frame)?;
     }
+    let stack = stack.wrapping_sub(u64::from(instruction.immediate16())) & u64::from(u32::MAX);
+    // The processor makes sure that the new top of the stack can be written before it commits.
+    let mut top = [0];
+    load(stack, &mut top)
+        .and_then(|()| store(stack, &top))
+        .map_err(|fault| Fault { kind: FaultKind::Write { mapped: false }, ..fault })?;
     registers.set(Gpr::Rbp, frame);
-    registers
-        .set_stack_pointer(stack.wrapping_sub(u64::from(instruction.immediate16())) & u64::from(u32::MAX));
+    registers.set_stack_pointer(stack);
     Ok(())
 }
 

@@ -87,6 +87,8 @@ fn decide(instruction: &Instruction) -> Class {
         M::Nop | M::Endbr64 | M::Endbr32 | M::Reservednop => return Class::Nothing,
         // Without a shadow stack, which no guest gets, these leave their register as it is.
         M::Rdsspd | M::Rdsspq => return Class::Nothing,
+        // Hints for instruction caches, about code that does not run where the guest has it.
+        M::Prefetchit0 | M::Prefetchit1 => return Class::Nothing,
         M::Lea => return Class::Address,
         M::Leave => return Class::Leave,
         M::Movsb | M::Movsw | M::Movsq | M::Stosb | M::Stosw | M::Stosd | M::Stosq => return Class::String,

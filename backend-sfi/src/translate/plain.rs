@@ -63,7 +63,8 @@ impl Translator {
         if uses([OpKind::MemoryESRDI, OpKind::MemoryESEDI, OpKind::MemoryESDI]) {
             self.emitter.truncate(7);
         }
-        self.emitter.bytes(&bytes[..length]);
+        // In 64-bit mode these segments have no base.
+        self.emit_without_prefixes(&bytes[..length], |prefix| matches!(prefix, 0x26 | 0x2e | 0x36 | 0x3e));
         Flow::Continues
     }
 
@@ -72,9 +73,12 @@ impl Translator {
         let (mut bytes, length) = self.original(instruction);
         if !has_memory_operand(instruction) {
             if implicit_data_pointer(instruction) {
+                if self.segment_base(instruction).is_some() {
+                    return self.special(instruction.ip() as u32);
+                }
                 self.emitter.bytes(&[0x67]);
             }
-            self.emitter.bytes(&bytes[..length]);
+            self.emit_without_prefixes(&bytes[..length], |prefix| matches!(prefix, 0x64 | 0x65));
             return Flow::Continues;
         }
         if is_offset_form(instruction.code()) {
@@ -96,6 +100,15 @@ impl Translator {
             return self.reencode_confined(instruction, 0);
         }
         Flow::Continues
+    }
+
+    /// Copies an instruction without prefixes that say nothing there and that the verifier does not want.
+    fn emit_without_prefixes(&mut self, bytes: &[u8], is_unwanted: impl Fn(u8) -> bool) {
+        let prefixes = bytes.iter().take_while(|&&byte| is_legacy_prefix(byte)).count();
+        for &prefix in bytes[..prefixes].iter().filter(|&&prefix| !is_unwanted(prefix)) {
+            self.emitter.bytes(&[prefix]);
+        }
+        self.emitter.bytes(&bytes[prefixes..]);
     }
 
     /// A RIP-relative operand becomes absolute: ModRM's rm selects a SIB byte without base and index.
