@@ -18,7 +18,7 @@ pub mod place;
 pub mod remap;
 pub mod shm;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod user;

@@ -12,27 +12,27 @@ use endo_core::{
 use super::MemoryMap;
 
 /// Bytes of the window.
-pub(super) const WINDOW: u64 = 4 << 20;
+pub(crate) const WINDOW: u64 = 4 << 20;
 
 /// What the backend knows of one page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Assigned with these rights.
-    pub(super) rights: Option<Rights>,
+    pub(crate) rights: Option<Rights>,
     /// Admitted to run.
-    pub(super) is_code: bool,
+    pub(crate) is_code: bool,
 }
 
 /// Keeps a record, and memory.
 #[derive(Debug)]
-pub(super) struct RecordingBackend {
+pub(crate) struct RecordingBackend {
     base: usize,
     pages: Mutex<Vec<Page>>,
 }
 
 impl RecordingBackend {
     /// A window that is reserved, as the backends' are.
-    pub(super) fn create() -> Self {
+    pub(crate) fn create() -> Self {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let base =
@@ -43,17 +43,17 @@ impl RecordingBackend {
     }
 
     /// The window and an empty memory map for it.
-    pub(super) fn with_map() -> (Self, MemoryMap) {
+    pub(crate) fn with_map() -> (Self, MemoryMap) {
         (Self::create(), MemoryMap::new(GuestRange::new(GuestAddr(0), WINDOW).unwrap()))
     }
 
     /// What it knows of the page at `addr`.
-    pub(super) fn page(&self, addr: GuestAddr) -> Page {
+    pub(crate) fn page(&self, addr: GuestAddr) -> Page {
         self.pages.lock().unwrap()[(addr.0 / PAGE_SIZE) as usize]
     }
 
     /// The kernel's protection of every page of the window.
-    pub(super) fn host_rights(&self) -> Vec<Rights> {
+    pub(crate) fn host_rights(&self) -> Vec<Rights> {
         let mut rights = vec![Rights::empty(); (WINDOW / PAGE_SIZE) as usize];
         for line in std::fs::read_to_string("/proc/self/maps").unwrap().lines() {
             let (bounds, rest) = line.split_once(' ').unwrap();
@@ -72,13 +72,13 @@ impl RecordingBackend {
     }
 
     /// Stores a byte, if the page is writable.
-    pub(super) fn poke(&self, addr: GuestAddr, value: u8) {
+    pub(crate) fn poke(&self, addr: GuestAddr, value: u8) {
         // SAFETY: the address is in the window, and the caller knows it to be writable.
         unsafe { ((self.base as u64 + addr.0) as *mut u8).write_volatile(value) };
     }
 
     /// Loads a byte, if the page is readable.
-    pub(super) fn peek(&self, addr: GuestAddr) -> u8 {
+    pub(crate) fn peek(&self, addr: GuestAddr) -> u8 {
         // SAFETY: the address is in the window, and the caller knows it to be readable.
         unsafe { ((self.base as u64 + addr.0) as *const u8).read_volatile() }
     }

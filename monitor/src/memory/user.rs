@@ -229,3 +229,68 @@ fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     // bytes.
     unsafe { core::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use endo_core::Rights;
+
+    use super::*;
+    use crate::memory::testing::{RecordingBackend, WINDOW};
+    use crate::memory::{Label, Placement};
+
+    const PAGE: u64 = 32 * PAGE_SIZE;
+
+    fn with_page(test: impl FnOnce(&UserMemory<'_, RecordingBackend>)) {
+        let (backend, mut map) = RecordingBackend::with_map();
+        let rights = Rights::READ | Rights::WRITE;
+        map.map_anonymous(&backend, Placement::Fixed(GuestAddr(PAGE)), PAGE_SIZE, rights, Label::Guest)
+            .unwrap();
+        test(&UserMemory::new(&backend, DomainId::MAIN));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        with_page(|user| {
+            user.write(GuestAddr(PAGE), &[1_u64, 2]).unwrap();
+            assert_eq!(user.read::<u64>(GuestAddr(PAGE + 8)), Ok(2));
+            assert_eq!(user.read_array::<u64>(GuestAddr(PAGE), 2), Ok(vec![1, 2]));
+        });
+    }
+
+    #[test]
+    fn a_range_that_leaves_the_window_faults() {
+        with_page(|user| {
+            for start in [WINDOW - 4, WINDOW, 1 << 40, u64::MAX - 3] {
+                assert_eq!(user.read::<u64>(GuestAddr(start)), Err(Errno::EFAULT));
+                assert_eq!(user.write(GuestAddr(start), &0_u64), Err(Errno::EFAULT));
+            }
+            assert!(user.locate(GuestAddr(PAGE), u64::MAX).is_err());
+        });
+    }
+
+    #[test]
+    fn an_empty_range_lies_anywhere() {
+        with_page(|user| assert_eq!(user.write_bytes(GuestAddr(u64::MAX), &[]), Ok(())));
+    }
+
+    #[test]
+    fn a_string_ends_at_its_zero_or_is_too_long() {
+        with_page(|user| {
+            user.write_bytes(GuestAddr(PAGE + PAGE_SIZE - 6), b"hello\0").unwrap();
+            assert_eq!(user.read_cstr(GuestAddr(PAGE + PAGE_SIZE - 6), 64), Ok(c"hello".to_owned()));
+            user.write_bytes(GuestAddr(PAGE), &[b'x'; 64]).unwrap();
+            assert_eq!(user.read_cstr(GuestAddr(PAGE), 64), Err(Errno::ENAMETOOLONG));
+            assert_eq!(user.read_cstr(GuestAddr(PAGE), 65).map(|text| text.to_bytes().len()), Ok(64));
+        });
+    }
+
+    #[test]
+    fn too_many_buffers_and_negative_lengths_are_invalid() {
+        with_page(|user| {
+            assert_eq!(user.read_iovecs(GuestAddr(PAGE), 1025), Err(Errno::EINVAL));
+            user.write(GuestAddr(PAGE), &[PAGE, 1 << 63]).unwrap();
+            assert_eq!(user.read_iovecs(GuestAddr(PAGE), 1), Err(Errno::EINVAL));
+            assert_eq!(user.read_iovecs(GuestAddr(WINDOW), 1), Err(Errno::EFAULT));
+        });
+    }
+}

@@ -11,6 +11,7 @@ use super::enter::enter;
 use super::hidden;
 use super::table::{Call, Kind, Type};
 use crate::errno::{Errno, SyscallResult};
+use crate::memory::place::ADDRESS_END;
 use crate::memory::user::UserMemory;
 use crate::signal::SigSet;
 use crate::thread::Thread;
@@ -127,6 +128,8 @@ fn check_one<B: IsolationBackend>(
         Kind::OutArray(ty, count) | Kind::InOutArray(ty, count) => {
             pointer.written(array_length(ty, arguments[count])?)
         }
+        // Not even an empty buffer may lie where no process has memory.
+        Kind::InBytes(_) | Kind::OutBytes(_) if value > ADDRESS_END => Err(Errno::EFAULT),
         Kind::InBytes(length) => pointer.read(clip(user, value, &mut arguments[length])),
         Kind::OutBytes(length) => pointer.written(clip(user, value, &mut arguments[length])),
         Kind::SockAddr(length) => pointer.read(arguments[length] as u32 as u64),

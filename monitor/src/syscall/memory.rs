@@ -24,6 +24,10 @@ const HOST_FLAGS: i32 = libc::MAP_NORESERVE
     | libc::MAP_STACK
     | libc::MAP_SYNC;
 
+/// The flags of `mmap` that say where, which is decided here, or what the window does not have.
+const OWN_FLAGS: i32 =
+    libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | LOW_ADDRESS_FLAG;
+
 fn map<'p, B: IsolationBackend, M>(thread: &Thread<'p, B, M>) -> MutexGuard<'p, MemoryMap> {
     thread.process.memory.lock().expect("no thread panics while it changes the memory map")
 }
@@ -72,14 +76,8 @@ fn sharing(flags: i32, has_file: bool) -> Result<(Sharing, i32), Errno> {
     match flags & MAP_TYPE {
         libc::MAP_PRIVATE => Ok((Sharing::Private, 0)),
         libc::MAP_SHARED => Ok((Sharing::Shared, 0)),
-        libc::MAP_SHARED_VALIDATE if has_file => {
-            let known = HOST_FLAGS | MAP_TYPE | libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
-            if flags & !known != 0 {
-                Err(Errno::EOPNOTSUPP)
-            } else {
-                Ok((Sharing::Shared, libc::MAP_SHARED_VALIDATE))
-            }
-        }
+        // The kernel refuses the flags that it does not know.
+        libc::MAP_SHARED_VALIDATE if has_file => Ok((Sharing::Shared, flags & !OWN_FLAGS)),
         // Memory that the kernel may drop is memory all the same: it is never dropped here.
         MAP_DROPPABLE if !has_file => Ok((Sharing::Private, 0)),
         _ => Err(Errno::EINVAL),

@@ -18,6 +18,8 @@ mod ipc;
 mod limits;
 mod memory;
 mod messages;
+#[cfg(test)]
+mod pointer_tests;
 mod poll;
 mod prctl;
 mod proc_files;

@@ -86,9 +86,9 @@ fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Res
     }
     match rule(file.name) {
         Rule::Plain => Ok(()),
-        Rule::Refused => Err(Errno::EACCES),
         // A path descriptor shows nothing, and whatever is opened through it is judged again.
-        Rule::Replaced(_) if flags & libc::O_PATH != 0 => Ok(()),
+        _ if flags & libc::O_PATH != 0 => Ok(()),
+        Rule::Refused => Err(Errno::EACCES),
         Rule::Replaced(view) => {
             let Some(text) = proc_views::text(process, view, file.pid, is_own)? else { return Ok(()) };
             replace(fd, flags, &text)

@@ -369,8 +369,8 @@ table! {
      112  157 setsid                   Pass           []
      113  145 setreuid                 Pass           [Int, Int]
      114  143 setregid                 Pass           [Int, Int]
-     115  158 getgroups                Pass           [OutArray(U32, 0), Int]
-     116  159 setgroups                Pass           [InArray(U32, 0), Int]
+     115  158 getgroups                Pass           [Int, OutArray(U32, 0)]
+     116  159 setgroups                Pass           [Int, InArray(U32, 0)]
      117  147 setresuid                Pass           [Int, Int, Int]
      118  148 getresuid                Pass           [Out(U32), Out(U32), Out(U32)]
      119  149 setresgid                Pass           [Int, Int, Int]
@@ -637,4 +637,79 @@ table! {
      467  467 open_tree_attr           Deny(EPERM)    [DirFd, Path, Hex, Address, Size]
      468  468 file_getattr             Pass           [DirFd, Path, OutBytes(3), Size, Flags(At)]
      469  469 file_setattr             Pass           [DirFd, Path, InBytes(3), Size, Flags(At)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(of: impl Fn(&Row) -> Option<u32>) -> Vec<u32> {
+        let mut numbers: Vec<u32> = ROWS.iter().filter_map(of).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn x86_64_has_every_number_but_those_kept_free() {
+        // 337 to 423 were left out so that new calls have the same number everywhere.
+        let expected: Vec<u32> = (0..=336).chain(424..=469).collect();
+        assert_eq!(numbers(|row| row.x86_64), expected);
+    }
+
+    #[test]
+    fn no_two_calls_share_a_number_on_aarch64() {
+        let all = numbers(|row| row.aarch64);
+        let mut different = all.clone();
+        different.dedup();
+        assert_eq!(all, different);
+    }
+
+    #[test]
+    fn newer_calls_have_the_same_number_everywhere() {
+        let newer = ROWS.iter().filter(|row| row.x86_64.is_some_and(|number| number >= 424));
+        let different: Vec<_> = newer.filter(|row| row.aarch64 != row.x86_64).map(|row| row.name).collect();
+        assert_eq!(different, ["memfd_secret"; 0]);
+    }
+
+    #[test]
+    fn a_length_is_named_by_an_argument_that_is_a_number() {
+        let is_length = |kind: &Kind| matches!(kind, Int | Size | Hex | Long);
+        for row in ROWS {
+            for kind in row.arguments {
+                let (InArray(_, at)
+                | OutArray(_, at)
+                | InOutArray(_, at)
+                | InBytes(at)
+                | OutBytes(at)
+                | InVec(at)
+                | OutVec(at)
+                | SockAddr(at)
+                | SigSet(at)) = kind
+                else {
+                    continue;
+                };
+                assert!(row.arguments.get(*at).is_some_and(is_length), "{}: {kind:?}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_are_the_kernel_headers() {
+        let header =
+            std::fs::read_to_string("/usr/include/x86_64-linux-gnu/asm/unistd_64.h").unwrap_or_default();
+        for line in header.lines().filter_map(|line| line.strip_prefix("#define __NR_")) {
+            let (name, number) = line.split_once(' ').expect("a definition has a value");
+            let row = ROWS.iter().find(|row| row.name == name);
+            assert_eq!(row.and_then(|row| row.x86_64), number.trim().parse().ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_leads_to_its_row() {
+        for row in ROWS.iter().filter(|row| row.number().is_some()) {
+            assert_eq!(Call::from_number(row.number().unwrap()).map(|call| call.row().name), Some(row.name));
+        }
+        assert_eq!(Call::from_number(400), None);
+        assert_eq!(Call::from_number(u32::MAX), None);
+    }
 }
