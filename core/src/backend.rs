@@ -57,7 +57,7 @@ pub enum FastKind {
 ///
 /// `function` follows the C calling convention of the platform with the six argument registers as arguments. It
 /// neither reads nor writes vector state, calls nothing that might, takes no lock, allocates nothing, and reaches guest
-/// memory only through [`crate::copy`].
+/// memory only through the recoverable stores in [`crate::copy`]. The direction flag is the guest's: no string instructions.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct FastEntry {

@@ -46,6 +46,7 @@ static void foreign(void) {
     static long addresses[4096];
     int count = 0, reached = 0;
     setvbuf(stdout, 0, _IONBF, 0);
+    char *volatile heap = malloc(1 << 14); // there before anybody looks for it
     puts("ready");
     while (count < 4096 && scanf("%lx", &addresses[count]) == 1)
         count++;
