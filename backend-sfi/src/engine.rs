@@ -430,11 +430,11 @@ impl Engine {
     /// A fault as the guest's kernel would tell it: what the host has reserved but the guest not mapped is not mapped.
     pub fn in_guest_terms(&self, fault: Fault, pc: u32) -> Fault {
         let mapped = self.pages.rights_at(fault.address.0).is_some();
-        if fault.address.0 > u64::from(u32::MAX) + window::GUARD_PAST_END {
-            // The instruction's own address, in the cache: what the guest knows is where it stands.
-            return Fault { address: GuestAddr(u64::from(pc)), ..fault };
-        }
         let kind = match fault.kind {
+            // The instruction's own address, in the cache: what the guest knows is where it stands.
+            FaultKind::Arithmetic { .. } | FaultKind::IllegalInstruction | FaultKind::Step => {
+                return Fault { address: GuestAddr(u64::from(pc)), ..fault };
+            }
             FaultKind::Read { .. } => FaultKind::Read { mapped },
             FaultKind::Write { .. } => FaultKind::Write { mapped },
             FaultKind::Execute { .. } => FaultKind::Execute { mapped },

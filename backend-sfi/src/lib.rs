@@ -127,6 +127,7 @@ impl SfiBackend {
             *once = engine.is_near_code(fault.address, pc);
             return None;
         }
+        let fault = recover::unconfined(fault, &context.registers);
         Some(Exit::Fault(engine.in_guest_terms(fault, pc)))
     }
 }

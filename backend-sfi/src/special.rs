@@ -55,6 +55,13 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
             load(address, &mut byte)?;
             registers.set(Gpr::Rax, registers.get(Gpr::Rax) & !0xff | u64::from(byte[0]));
         }
+        Mnemonic::Pop if instruction.op0_register() == Register::SP => {
+            let stack = registers.stack_pointer();
+            let mut bytes = [0; 2];
+            load(stack, &mut bytes)?;
+            let high = (stack + 2) & u64::from(u32::MAX) & !0xffff;
+            registers.set_stack_pointer(high | u64::from(u16::from_le_bytes(bytes)));
+        }
         Mnemonic::Enter if instruction.code() == Code::Enterq_imm16_imm8 => enter(registers, &instruction)?,
         Mnemonic::Rdfsbase => set(registers, instruction.op0_register(), registers.fs_base),
         Mnemonic::Rdgsbase => set(registers, instruction.op0_register(), registers.gs_base),

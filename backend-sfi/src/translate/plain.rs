@@ -5,6 +5,8 @@ use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpKind, Register};
 use super::encoding::{clear_index_extension, has_memory_operand, is_legacy_prefix, layout, register_number};
 use super::{Flow, Translator};
 
+/// The register that `rep` counts in.
+const RCX: super::emit::RegisterNumber = 1;
 /// Longest instruction that the processor accepts, in bytes.
 const MAX_LENGTH: usize = 15;
 
@@ -50,9 +52,13 @@ impl Translator {
     pub(super) fn string(&mut self, instruction: &Instruction) -> Flow {
         let (bytes, length) = self.original(instruction);
         let prefixes = bytes[..length].iter().take_while(|&&byte| is_legacy_prefix(byte));
-        let odd = prefixes.clone().any(|&byte| matches!(byte, 0x64 | 0x65 | 0x67));
-        if odd {
+        if prefixes.clone().any(|&byte| matches!(byte, 0x64 | 0x65)) {
             return self.special(instruction.ip() as u32);
+        }
+        // With 32-bit addresses the counter is ecx: truncated once, it counts the same, and the rest is what happens anyway.
+        let counts = |byte: &u8| matches!(byte, 0xf2 | 0xf3);
+        if prefixes.clone().any(|&byte| byte == 0x67) && prefixes.clone().any(counts) {
+            self.emitter.truncate(RCX);
         }
         let uses = |kinds: [OpKind; 3]| {
             (0..instruction.op_count()).any(|at| kinds.contains(&instruction.op_kind(at)))
@@ -63,8 +69,10 @@ impl Translator {
         if uses([OpKind::MemoryESRDI, OpKind::MemoryESEDI, OpKind::MemoryESDI]) {
             self.emitter.truncate(7);
         }
-        // In 64-bit mode these segments have no base.
-        self.emit_without_prefixes(&bytes[..length], |prefix| matches!(prefix, 0x26 | 0x2e | 0x36 | 0x3e));
+        // In 64-bit mode these segments have no base, and the registers are confined already.
+        self.emit_without_prefixes(&bytes[..length], |prefix| {
+            matches!(prefix, 0x26 | 0x2e | 0x36 | 0x3e | 0x67)
+        });
         Flow::Continues
     }
 
