@@ -12,6 +12,7 @@ pub mod cache;
 pub mod context;
 pub mod cpuid;
 pub mod engine;
+mod far;
 pub mod fragments;
 pub mod gate;
 mod memory_routines;
@@ -127,7 +128,7 @@ impl SfiBackend {
             *once = engine.is_near_code(fault.address, pc);
             return None;
         }
-        let fault = recover::unconfined(fault, &context.registers);
+        let fault = far::in_full(fault, &context.registers);
         Some(Exit::Fault(engine.in_guest_terms(fault, pc)))
     }
 }

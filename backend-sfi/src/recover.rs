@@ -5,8 +5,8 @@
 //! rolled forward. Which of the two follows from how the instruction is lowered (see [`crate::translate`]) and from which
 //! of the emitted instructions have run, which is read off the emitted code itself.
 
+use endo_core::Registers;
 use endo_core::arch::Gpr;
-use endo_core::{Fault, FaultKind, GuestAddr, Registers};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use crate::context::{Context, SPILL_R11};
@@ -78,7 +78,7 @@ fn instructions(code: &[u8], address: u64) -> Vec<Instruction> {
 }
 
 /// Decodes the guest's own instruction again: its page has been write-protected since it was translated.
-fn guest_instruction(guest: u32) -> Option<Instruction> {
+pub fn guest_instruction(guest: u32) -> Option<Instruction> {
     let mut bytes = [0u8; 15];
     let to = endo_core::HostAddr(bytes.as_mut_ptr() as usize);
     // SAFETY: the destination has 15 bytes; the source lies in the guest's window or its guard.
@@ -171,41 +171,6 @@ fn stores_context(host: &Instruction) -> bool {
 
 fn writes_rsp(host: &Instruction) -> bool {
     host.op0_register() == Register::RSP || host.op1_register() == Register::RSP
-}
-
-/// A memory fault at the address that the guest's own instruction names: emitted code has only its low 32 bits. A
-/// non-canonical address is a general-protection fault, as it would have been.
-pub fn unconfined(fault: Fault, registers: &Registers) -> Fault {
-    let (FaultKind::Read { .. } | FaultKind::Write { .. }) = fault.kind else { return fault };
-    let Some(instruction) = u32::try_from(registers.pc).ok().and_then(guest_instruction) else {
-        return fault;
-    };
-    let value = |register: Register, _: usize, _: usize| match register {
-        Register::FS => Some(registers.fs_base),
-        Register::GS => Some(registers.gs_base),
-        _ if register.is_segment_register() => Some(0),
-        _ if register.is_gpr64() => Some(registers.gpr[register.number()]),
-        _ if register.is_gpr32() => Some(registers.gpr[register.number()] & u64::from(u32::MAX)),
-        _ => None,
-    };
-    for operand in 0..instruction.op_count() {
-        if instruction.op_kind(operand) != OpKind::Memory || instruction.is_vsib() {
-            continue;
-        }
-        let Some(start) = instruction.virtual_address(operand, 0, value) else { continue };
-        let distance = (fault.address.0 as u32).wrapping_sub(start as u32);
-        if distance as usize >= instruction.memory_size().size().max(1) {
-            continue;
-        }
-        let address = start.wrapping_add(u64::from(distance));
-        let is_canonical = (address as i64) << 16 >> 16 == address as i64;
-        return if is_canonical {
-            Fault { address: GuestAddr(address), ..fault }
-        } else {
-            Fault { kind: FaultKind::Protection, address: GuestAddr(0) }
-        };
-    }
-    fault
 }
 
 /// The parked r11 of a context.

@@ -1,10 +1,11 @@
 //! What happens on the monitor's stack when emitted code asks for something: a link, a dispatch entry, an emulation.
 
-use endo_core::Fault;
+use endo_core::{Fault, FaultKind};
 
 use crate::SfiBackend;
 use crate::context::{self, Context};
 use crate::engine::Engine;
+use crate::far;
 use crate::gate::Light;
 use crate::special::{self, Emulated};
 
@@ -72,10 +73,16 @@ fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fau
             context.outcome.write(Outcome::Continue);
             None
         }
+        Err(Fault { kind: FaultKind::Write { .. }, address }) if engine.write_to_watched(address) => {
+            // Into a page of translated code: the page may be written now, and nothing has happened that cannot be
+            // repeated.
+            Some(engine.entry(pc as u32))
+        }
         Err(fault) => {
             // A fetch that fails is reported as such, at the address that could not be fetched.
-            let fault =
-                engine.fetch_fault(pc as u32).unwrap_or_else(|| engine.in_guest_terms(fault, pc as u32));
+            let fault = engine
+                .fetch_fault(pc as u32)
+                .unwrap_or_else(|| engine.in_guest_terms(far::in_full(fault, &context.registers), pc as u32));
             context.outcome.write(Outcome::Fault(fault));
             None
         }

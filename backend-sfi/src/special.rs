@@ -7,6 +7,8 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Reg
 
 use crate::cpuid::cpuid;
 
+mod strings;
+
 /// What an emulated instruction leaves behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emulated {
@@ -25,7 +27,7 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
     let available = &bytes[..bytes.len() - missing];
     let instruction = Decoder::with_ip(64, available, registers.pc, DecoderOptions::NONE).decode();
     if instruction.is_invalid() {
-        return Err(illegal(registers.pc));
+        return Err(if is_too_long(registers.pc) { PROTECTION } else { illegal(registers.pc) });
     }
     let next = instruction.next_ip();
     let mut emulated = Emulated::Next;
@@ -80,6 +82,11 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
         Mnemonic::Mov if instruction.op0_register().is_segment_register() => {
             load_data_segment(registers, &instruction)?
         }
+        _ if instruction.is_string_instruction() && !is_port_access(instruction.mnemonic()) => {
+            if !strings::run(registers, &instruction)? {
+                return Ok(Emulated::Next);
+            }
+        }
         Mnemonic::Lea => lea16(registers, &instruction)?,
         Mnemonic::Int3 => {
             registers.pc = next;
@@ -122,6 +129,14 @@ fn illegal(pc: u64) -> Fault {
     Fault { kind: FaultKind::IllegalInstruction, address: GuestAddr(pc) }
 }
 
+/// Whether it is one prefix that makes the instruction longer than 15 bytes, for which there is a general-protection
+/// fault instead of an undefined opcode (SDM volume 3, 6.15).
+fn is_too_long(pc: u64) -> bool {
+    let mut bytes = [0u8; 15];
+    read(pc.wrapping_add(1), &mut bytes) == 0
+        && Decoder::new(64, &bytes, DecoderOptions::NONE).decode().len() == bytes.len()
+}
+
 /// The engine corrects `mapped`, which it knows better.
 fn memory_fault(kind: FaultKind, address: u64, done: usize) -> Fault {
     Fault { kind, address: GuestAddr(address.wrapping_add(done as u64) & u64::from(u32::MAX)) }
@@ -138,6 +153,11 @@ fn unknown(pc: u64, mnemonic: Mnemonic, bytes: &[u8]) {
             "{mnemonic:?} at {pc:#x} ({bytes:02x?}) is not offered to guests: SIGILL"
         ));
     }
+}
+
+fn is_port_access(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(mnemonic, M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd)
 }
 
 fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {

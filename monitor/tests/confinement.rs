@@ -58,8 +58,8 @@ fn what_lies_past_the_window_is_not_there() {
     expect_what_the_machine_does(&ours, &PAST_THE_WINDOW);
 }
 
-/// Compares with a native run. The emitted code computes modulo 2^32, so of registers that a string instruction or the
-/// stack pointer left the window with only the lower halves are compared.
+/// Compares with a native run: signal, code, address, registers, flags, memory. Emitted code cuts the pointers of strings
+/// and the stack to 32 bits before it uses them, so of those forms only the lower halves are compared.
 fn expect_what_the_machine_does(ours: &Report, aims: &[u64]) {
     let mut native = Session::start(&Under::Native, CANARY);
     let theirs = native.aim_at(aims);

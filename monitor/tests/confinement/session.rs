@@ -118,9 +118,9 @@ impl Report {
         (self.lines.len() - aims) / aims.max(1)
     }
 
-    /// Lines that differ when registers and addresses are cut to their lower halves.
+    /// Lines that differ; for forms that cut registers to their lower halves, in the lower halves.
     pub(crate) fn differences_from(&self, other: &Report) -> Vec<String> {
-        self.compare(other, lower_halves)
+        self.compare(other, |line| if cuts_registers(line) { lower_halves(line) } else { line.to_owned() })
     }
 
     /// Lines that differ in whether the access faulted.
@@ -147,6 +147,39 @@ impl Report {
         }
         differences
     }
+}
+
+/// Whether a line is about a form of which the emitted code has cut the pointer before the access: strings, the stack
+/// and jumps; or whose address no register tells: bit tests from afar, gathers and scatters.
+fn cuts_registers(line: &str) -> bool {
+    const FORMS: [&str; 24] = [
+        "rep ",
+        "repne ",
+        "lods",
+        "scas",
+        "cmps",
+        "movs",
+        "stos",
+        "pop from",
+        "popf",
+        "leave",
+        "ret",
+        "push to",
+        "pushf",
+        "call with",
+        "call through a register",
+        "enter",
+        "store through rsp",
+        "bit test",
+        "bts",
+        "btr",
+        "btc",
+        "lock bt",
+        "gather",
+        "scatter",
+    ];
+    let jumps = ["jump to", "call to", "return", "jump through memory", "call through memory", "jump into"];
+    FORMS.iter().chain(&jumps).any(|form| line.starts_with(form))
 }
 
 /// Cuts every number of more than eight digits to its last eight.
