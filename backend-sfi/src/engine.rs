@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use endo_core::copy::copy;
 use endo_core::{
-    BackendConfig, BackendError, Fault, FaultKind, GuestAddr, HostAddr, Registers, Rights, VerifyMode,
+    BackendConfig, BackendError, CodeSource, Fault, FaultKind, GuestAddr, HostAddr, Registers, Rights,
+    VerifyMode,
 };
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions};
@@ -96,6 +97,15 @@ enum Manner {
     Repeat,
     /// One instruction, to be run once and not found by others.
     Once,
+    /// To be run once and not found by others: code that others may change unseen is read again at each entry.
+    Passing,
+}
+
+impl Manner {
+    /// Whether the translation is kept, so that stores into its source have to be noticed.
+    fn stays(self) -> bool {
+        matches!(self, Manner::Stay | Manner::Repeat)
+    }
 }
 
 /// Instructions of another fragment that one for indirect branches repeats, before it goes on there.
@@ -169,14 +179,22 @@ impl Engine {
     pub fn entry(&mut self, guest: u32) -> Result<u64, Fault> {
         match self.find(guest) {
             Some(address) => Ok(address),
-            None => self.translate(guest, Manner::Stay),
+            None => self.translate(guest, self.manner_of(guest, Manner::Stay)),
         }
     }
 
     /// Like [`Engine::entry`], and from now on indirect branches to the address find it.
     pub fn indirect_entry(&mut self, guest: u32) -> Result<u64, Fault> {
         let manner = if self.index.is_translated(guest) { Manner::Repeat } else { Manner::Stay };
-        self.translate(guest, manner)
+        self.translate(guest, self.manner_of(guest, manner))
+    }
+
+    /// How code is translated that would be kept as `wanted` if nobody else could change it.
+    fn manner_of(&self, guest: u32, wanted: Manner) -> Manner {
+        match self.pages.code.get(u64::from(guest)) {
+            Some((CodeSource::Shared, _)) => Manner::Passing,
+            _ => wanted,
+        }
     }
 
     /// Code for a single instruction that is run once: an instruction that stores into the page it lies in.
@@ -190,7 +208,8 @@ impl Engine {
         let exit = self.index.exit(number);
         let flushes = self.counters.flushes;
         let target = self.entry(exit.target);
-        if let (Ok(address), true) = (target, flushes == self.counters.flushes) {
+        let stays = self.manner_of(exit.target, Manner::Stay).stays();
+        if let (Ok(address), true) = (target, stays && flushes == self.counters.flushes) {
             self.link_exit(number, address);
         }
         (exit.target, target)
@@ -272,7 +291,7 @@ impl Engine {
     }
 
     fn emit(&mut self, guest: u32, limit: usize, manner: Manner) {
-        let indirect = manner != Manner::Once;
+        let indirect = manner.stays();
         let overlap = if manner == Manner::Repeat { REPEATED } else { 0 };
         let lookup = Lookup {
             index: &self.index,
@@ -282,7 +301,7 @@ impl Engine {
         let source = Source { start: guest, limit, indirect, overlap };
         self.translator.translate(source, self.cache.next(), &lookup);
         // What runs once must be able to store into its own page.
-        if manner != Manner::Once && self.watch_source() {
+        if manner.stays() && self.watch_source() {
             // A page of it was writable until now: what was read before that may be stale.
             let bytes = self.translator.source_mut();
             // SAFETY: as in `fetch`.
@@ -351,7 +370,7 @@ impl Engine {
     fn install(&mut self, guest: u32, manner: Manner) -> u64 {
         let code = self.cache.next();
         self.cache.append(self.translator.code());
-        let shared = manner != Manner::Once;
+        let shared = manner.stays();
         let emitted = Emitted {
             start: guest,
             end: self.translator.end(),

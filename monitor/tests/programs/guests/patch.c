@@ -119,11 +119,10 @@ int main(void)
     printf("moved %d\n", moved == MAP_FAILED ? -1 : ((function)moved)());
 
     /* A stack that may be executed from, as trampolines of nested functions want it. */
-    unsigned char here[64];
-    uintptr_t first = (uintptr_t)here & ~4095ul;
-    if (mprotect((void *)first, 8192, PROT_READ | PROT_WRITE | PROT_EXEC) == 0) {
-        write_constant(here, 77);
-        printf("on the stack %d\n", ((function)here)());
-    }
+    unsigned char here[64] __attribute__((aligned(64)));
+    if (mprotect((void *)((uintptr_t)here & ~4095ul), 4096, PROT_READ | PROT_WRITE | PROT_EXEC))
+        return fail("mprotect of the stack");
+    write_constant(here, 77);
+    printf("on the stack %d\n", ((function)here)());
     return 0;
 }
