@@ -40,11 +40,13 @@ impl Inputs {
         inputs.write("program.c", || c_program(if scale == Scale::Full { 250 } else { 60 }).into_bytes())?;
         let digits = if scale == Scale::Full { 1500 } else { 600 };
         inputs.write("digits.bc", || format!("scale={digits}; 4*a(1); e(1); sqrt(2)\n").into_bytes())?;
-        for script in ["loop.py", "documents.py", "loop.pl", "loop.lua", "loop.awk", "script.sql", "loop.sh"]
-        {
+        for script in ["loop.py", "documents.py", "loop.pl", "loop.lua", "loop.awk", "loop.sh"] {
             let text = fs::read(sources.join(script)).with_context(|| format!("read {script}"))?;
             fs::write(inputs.directory.join(script), text)?;
         }
+        let (script, times) =
+            (fs::read(sources.join("script.sql"))?, if scale == Scale::Full { 5 } else { 1 });
+        fs::write(inputs.directory.join("scripts.sql"), script.repeat(times))?;
         for (packed, command) in [
             ("mixed.gz", "gzip -nc mixed"),
             ("mixed.xz", "xz -1 -T1 -c mixed"),
