@@ -269,13 +269,18 @@ fn load(address: u64, to: &mut [u8]) -> Result<(), Fault> {
     }
 }
 
+/// Stores at most eight bytes: all of them, or none if one cannot be.
 fn store(address: u64, from: &[u8]) -> Result<(), Fault> {
     let to = HostAddr((address & u64::from(u32::MAX)) as usize);
+    let mut before = [0; 8];
+    let unread = read(address, &mut before[..from.len()]);
     // SAFETY: the source is a slice; the destination lies in the guest's window or the guard past it.
     let missing = unsafe { copy(to, HostAddr(from.as_ptr() as usize), from.len()) };
     if missing == 0 {
-        Ok(())
-    } else {
-        Err(memory_fault(FaultKind::Write { mapped: false }, address, from.len() - missing))
+        return Ok(());
     }
+    let stored = (from.len() - missing).min(from.len() - unread);
+    // SAFETY: as above; these bytes have just been read and written.
+    unsafe { copy(to, HostAddr(before.as_ptr() as usize), stored) };
+    Err(memory_fault(FaultKind::Write { mapped: false }, address, from.len() - missing))
 }
