@@ -12,6 +12,7 @@ use endo_core::arch::host_thread_pointer;
 
 use crate::gate::Leave;
 use crate::runtime::Outcome;
+use crate::step::Pace;
 
 /// Where dispatch sequences park r11; every indirect entry reloads it from here.
 pub const SPILL_R11: usize = 0;
@@ -55,6 +56,10 @@ pub struct Context {
     pub host_mxcsr: u32,
     /// xmm0 to xmm15 of the guest, while a light gate runs. Upper halves stay in the registers.
     pub xmm: [[u64; 2]; 16],
+    /// Whether the guest runs a step at a time.
+    pub pace: Pace,
+    /// It has left because a step is over.
+    pub stepped: bool,
 }
 
 /// Bytes reserved in the thread-local block: a few more than [`Context`] needs, so that the assembly has a literal.

@@ -3,6 +3,7 @@
 //! Everything here runs on a monitor stack, between guest instructions, under one lock.
 
 use std::collections::HashMap;
+use std::fs::File;
 
 use endo_core::copy::copy;
 use endo_core::{
@@ -26,6 +27,7 @@ use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 use crate::window;
 
 mod change;
+mod dump;
 
 /// Longest instruction that the processor accepts, in bytes.
 const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -53,6 +55,7 @@ pub struct Engine {
     /// How often the runtime has carried out a jump whose target had not settled.
     waits: HashMap<u32, u8>,
     perf: Option<PerfMap>,
+    dump: Option<File>,
 }
 
 struct Lookup<'a> {
@@ -146,6 +149,7 @@ impl Engine {
             .map(PerfMap::create)
             .transpose()
             .map_err(|source| BackendError::Host { what: "cannot create the perf map", source })?;
+        let dump = dump::create(config)?;
         Ok(Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
@@ -158,6 +162,7 @@ impl Engine {
             bases_used: false,
             waits: HashMap::new(),
             perf,
+            dump,
             cache,
             table,
         })
@@ -200,6 +205,11 @@ impl Engine {
     /// Code for a single instruction that is run once: an instruction that stores into the page it lies in.
     pub fn entry_once(&mut self, guest: u32) -> Result<u64, Fault> {
         self.translate(guest, Manner::Once)
+    }
+
+    /// Code that is run once, however long it would be otherwise.
+    pub fn entry_alone(&mut self, guest: u32) -> Result<u64, Fault> {
+        self.translate(guest, Manner::Passing)
     }
 
     /// Links an exit to its target and says where the target is.
@@ -357,6 +367,7 @@ impl Engine {
             Ok(()) => true,
             Err(refusal) => {
                 self.counters.refused_fragments += 1;
+                self.list(&refusal);
                 report(format_args!(
                     "verifier refused a fragment for guest {:#x}: {refusal}",
                     self.translator_start()
@@ -369,6 +380,7 @@ impl Engine {
     /// Puts the verified translation into the cache and makes it known. Returns where its first instruction is.
     fn install(&mut self, guest: u32, manner: Manner) -> u64 {
         let code = self.cache.next();
+        self.list(&if self.verify == VerifyMode::On { "verified" } else { "not always verified" });
         self.cache.append(self.translator.code());
         let shared = manner.stays();
         let emitted = Emitted {

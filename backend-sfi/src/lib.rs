@@ -15,6 +15,7 @@ pub mod engine;
 mod far;
 pub mod fragments;
 pub mod gate;
+pub mod listing;
 mod memory_routines;
 pub mod pages;
 pub mod perf;
@@ -24,6 +25,7 @@ pub mod runtime;
 mod signal;
 pub mod special;
 pub mod statistics;
+pub mod step;
 pub mod table;
 pub mod translate;
 pub mod verify;
@@ -44,6 +46,7 @@ use crate::engine::Engine;
 use crate::gate::Reason;
 use crate::recover::Standing;
 use crate::runtime::Outcome;
+use crate::step::Pace;
 
 /// The backend.
 pub struct SfiBackend {
@@ -95,7 +98,11 @@ impl SfiBackend {
         };
         let mut engine = self.engine();
         engine.set_bases(context.registers.fs_base, context.registers.gs_base);
-        if once { engine.entry_once(pc) } else { engine.entry(pc) }
+        match context.pace {
+            Pace::Fragment if !once => engine.entry_alone(pc),
+            Pace::Free if !once => engine.entry(pc),
+            _ => engine.entry_once(pc),
+        }
     }
 
     /// Makes sense of a guest that the signal handler took out of emitted code. `None`: it goes on, `once` set if the
@@ -108,6 +115,10 @@ impl SfiBackend {
             registers.pc = registers.get(Gpr::R11) & u64::from(u32::MAX);
             registers.set(Gpr::R11, spill_r11);
             context.registers = registers;
+            if context.pace != Pace::Free {
+                context.stepped = true;
+                return Some(Exit::Interrupted);
+            }
             let mut engine = self.engine();
             engine.counters.misses += 1;
             return match engine.indirect_entry(registers.pc as u32) {
@@ -328,6 +339,10 @@ impl SfiBackend {
                     // SAFETY: `light` wrote it before it answered that the guest leaves.
                     match unsafe { context.outcome.assume_init() } {
                         Outcome::Fault(fault) => return Exit::Fault(fault),
+                        Outcome::Stepped => {
+                            context.stepped = true;
+                            return Exit::Interrupted;
+                        }
                         Outcome::Continue => {}
                     }
                 }

@@ -8,12 +8,15 @@ use crate::engine::Engine;
 use crate::far;
 use crate::gate::Light;
 use crate::special::{self, Emulated};
+use crate::step::Pace;
 
 /// What a light gate leaves for `run` when it does not go back to the guest.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
     /// The guest faulted; the context's program counter is where the fault says.
     Fault(Fault),
+    /// A step is over; the context is complete.
+    Stepped,
     /// Nothing: look up the context's program counter and go on (the segment bases may have changed).
     Continue,
 }
@@ -32,6 +35,13 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
     // SAFETY: `run` put its own `&self` there and is still active further up this stack.
     let backend = unsafe { &*(context.backend as *const SfiBackend) };
     let mut engine = backend.engine();
+    if context.pace != Pace::Free && kind != Light::Special as u64 {
+        if kind == Light::Link as u64 {
+            context.registers.pc = u64::from(engine.index.exit(context.exit_info).target);
+        }
+        context.outcome.write(Outcome::Stepped);
+        return 1;
+    }
     let entry = match kind {
         kind if kind == Light::Link as u64 => {
             let (target, entry) = engine.link(context.exit_info);
@@ -67,6 +77,10 @@ fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fau
     engine.counters.emulated += 1;
     let pc = context.registers.pc;
     match special::emulate(&mut context.registers) {
+        Ok(_) if context.pace != Pace::Free => {
+            context.outcome.write(Outcome::Stepped);
+            None
+        }
         Ok(Emulated::Next) => Some(engine.entry(context.registers.pc as u32)),
         Ok(Emulated::Jumped) => Some(engine.unsettled_jump(pc as u32, context.registers.pc)),
         Ok(Emulated::BasesChanged) => {

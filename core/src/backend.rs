@@ -123,6 +123,8 @@ pub struct BackendConfig {
     pub watched: Option<&'static WatchedHull>,
     /// Where to write a perf map (`perf-PID.map`), if wanted.
     pub perf_map: Option<PathBuf>,
+    /// Where a translating backend writes what it emits, as text beside the guest's code, if wanted.
+    pub fragment_dump: Option<PathBuf>,
 }
 
 /// Why a backend could not do what was asked.

@@ -52,6 +52,10 @@ pub struct RunOptions {
     #[arg(long)]
     pub perf_map: bool,
 
+    /// Adds every translated fragment to a file, guest and emitted code side by side. For who works on the translator.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub dump_fragments: Option<PathBuf>,
+
     /// The program and its arguments. Without a slash it is looked up in PATH. Everything after it is its own; a `--`
     /// before it is needed only if its name begins with a dash.
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -139,6 +143,7 @@ fn start(
         cache_bytes: options.cache_size,
         verify: options.verify.into(),
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
+        fragment_dump: options.dump_fragments.clone(),
         ..BackendConfig::default()
     };
     let name = program.exec_name.to_string_lossy().into_owned();
@@ -183,6 +188,9 @@ impl RunOptions {
         }
         if let Some(inherited) = log::to_hand_over() {
             value("inherited-log", inherited.to_string().into());
+        }
+        if let Some(file) = &self.dump_fragments {
+            value("dump-fragments", std::path::absolute(file).unwrap_or_else(|_| file.clone()).into());
         }
         let flags = [(self.trace, "--trace"), (self.stats, "--stats"), (self.perf_map, "--perf-map")];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into()));
