@@ -1,10 +1,14 @@
 //! The command line of the tools: `cargo tools`.
 
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
-use endo_tools::fuzz;
+use endo_sfi::step::Stride;
+use endo_tools::{dump, fuzz, lockstep};
 
 /// Tools for whoever works on Endo's translator.
 #[derive(Parser)]
@@ -18,6 +22,36 @@ struct Arguments {
 enum Command {
     /// Run random instructions natively and translated, and compare all that they leave behind.
     Fuzz(FuzzArguments),
+    /// Translate bytes and show guest and emitted code side by side.
+    Dump(DumpArguments),
+    /// Run a program translated and, step by step, natively, up to the first divergence.
+    Lockstep(LockstepArguments),
+}
+
+#[derive(clap::Args)]
+struct DumpArguments {
+    /// The bytes, in hexadecimal.
+    #[arg(required = true)]
+    bytes: Vec<String>,
+    /// Guest address of the first, in hexadecimal.
+    #[arg(long, default_value = "400000", value_parser = parse_address)]
+    at: u32,
+    /// The guest's FS base, in hexadecimal.
+    #[arg(long, default_value = "20000000", value_parser = parse_address)]
+    fs_base: u32,
+}
+
+#[derive(clap::Args)]
+struct LockstepArguments {
+    /// Compare after whole fragments, as they would be translated in earnest, instead of after every instruction.
+    #[arg(long)]
+    fragments: bool,
+    /// Let the instruction at this address come out wrong, to see that it is found.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, hide = true)]
+    wrong_at: Option<u32>,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
 }
 
 #[derive(clap::Args)]
@@ -48,6 +82,8 @@ struct FuzzArguments {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Fuzz(arguments) => run_fuzz(&arguments),
+        Command::Dump(arguments) => run_dump(&arguments),
+        Command::Lockstep(arguments) => run_lockstep(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -57,6 +93,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse_address(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text.trim_start_matches("0x"), 16)
+        .map_err(|error| format!("no guest address: {error}"))
+}
+
+fn run_dump(arguments: &DumpArguments) -> anyhow::Result<bool> {
+    let bytes = dump::parse_hex(&arguments.bytes.concat()).context("the bytes are not hexadecimal")?;
+    for text in dump::listings(&bytes, arguments.at, u64::from(arguments.fs_base)) {
+        println!("{text}");
+    }
+    Ok(true)
+}
+
+/// Ends as the program does.
+fn run_lockstep(arguments: &LockstepArguments) -> anyhow::Result<bool> {
+    let stride = if arguments.fragments { Stride::Fragment } else { Stride::Instruction };
+    let program: Result<Vec<CString>, _> =
+        arguments.program.iter().map(|word| CString::new(word.as_bytes())).collect();
+    let ending = lockstep::run(&program?, stride, arguments.wrong_at.map(u64::from))?;
+    eprintln!("no divergence; the program ended with {ending:?}");
+    Ok(true)
 }
 
 /// False if anything differed.

@@ -147,7 +147,12 @@ fn leaves_window(case: &Case, native: &Outcome) -> bool {
     }
     match native.fault() {
         Some(Fault { kind: FaultKind::Read { .. } | FaultKind::Write { .. }, address }) => {
-            address.0 >= WINDOW_END - 64
+            // A string instruction has two addresses, and only one of them is the fault's.
+            let string = instruction_at(case, native.registers.pc).filter(Instruction::is_string_instruction);
+            // Of a new stack pointer or branch target only the half that counts is loaded.
+            let half = instruction_at(case, native.registers.pc)
+                .is_some_and(|at| at.mnemonic() == Mnemonic::Pop && at.op0_register() == Register::RSP);
+            half || address.0 >= WINDOW_END - 64 || string.is_some_and(|at| addresses_beyond(&at, native))
         }
         Some(Fault { kind: FaultKind::Execute { .. }, address }) => address.0 >= WINDOW_END,
         Some(Fault { kind: FaultKind::Protection | FaultKind::Bus { .. }, .. }) => {

@@ -69,6 +69,7 @@ impl<B: IsolationBackend> Worker<B> {
         let state = self.backend.state_mut(&mut self.thread);
         state.registers = case.registers;
         vector::fill(state.vector.bytes_mut(), case);
+        clear_sticky_flags();
         let mut interruptions = 0;
         let exit = loop {
             match self.backend.run(&mut self.thread) {
@@ -85,6 +86,13 @@ impl<B: IsolationBackend> Worker<B> {
         self.memory.take_changes(outcome);
         outcome.clone()
     }
+}
+
+/// Clears the flags that a case can set and that `rt_sigreturn` leaves as they are: nested task and ID.
+fn clear_sticky_flags() {
+    // SAFETY: pushes and pops one word; changes two flags that compiled code does not use. Not `nostack`, not
+    // `preserves_flags`; nothing else is clobbered.
+    unsafe { core::arch::asm!("pushfq", "and dword ptr [rsp], ~0x204000", "popfq") };
 }
 
 fn assign<B: IsolationBackend>(backend: &B, area: Area) -> Result<(), String> {
