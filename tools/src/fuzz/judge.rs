@@ -145,6 +145,14 @@ fn leaves_window(case: &Case, native: &Outcome) -> bool {
     if native.registers.stack_pointer() >= WINDOW_END || native.registers.pc >= WINDOW_END {
         return true;
     }
+    let wide = |register: Gpr| native.registers.get(register) >= WINDOW_END;
+    if native.fault().is_some()
+        && instruction_at(case, native.registers.pc).is_some_and(|at| at.is_string_instruction())
+        && [Gpr::Rcx, Gpr::Rsi, Gpr::Rdi].into_iter().any(wide)
+    {
+        // Its registers have been cut to 32 bits by the time it faults.
+        return true;
+    }
     match native.fault() {
         Some(Fault { kind: FaultKind::Read { .. } | FaultKind::Write { .. }, address }) => {
             // A string instruction has two addresses, and only one of them is the fault's.
