@@ -14,7 +14,8 @@ use crate::gate::Leave;
 use crate::runtime::Outcome;
 use crate::step::Pace;
 
-/// Where dispatch sequences park r11; every indirect entry reloads it from here.
+/// A copy of the guest's r11, at every boundary: dispatch uses the register, and every indirect entry reloads it from here.
+/// Written where the guest writes r11, not at each dispatch: that would make of all dispatches a chain through memory.
 pub const SPILL_R11: usize = 0;
 /// Scratch slots of multi-instruction sequences.
 pub const SPILL_SCRATCH: usize = 1;

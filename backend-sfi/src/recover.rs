@@ -96,7 +96,7 @@ fn unwind(
 ) -> Standing {
     let at = Standing::At(instruction.ip() as u32);
     let after = Standing::After(instruction.next_ip() as u32);
-    let parked = done.iter().any(stores_context);
+    let loaded = done.iter().any(|host| host.op0_register() == Register::R11D);
     match classify(instruction) {
         Class::Return => {
             let popped = done.iter().any(|host| host.mnemonic() == Mnemonic::Pop);
@@ -112,7 +112,7 @@ fn unwind(
             dispatched(spill_r11, registers)
         }
         Class::IndirectJump => {
-            if parked {
+            if loaded {
                 registers.set(Gpr::R11, spill_r11);
             }
             at
@@ -138,7 +138,7 @@ fn unwind(
             if lowered {
                 registers.set_stack_pointer((registers.stack_pointer() + 8) & u64::from(u32::MAX));
             }
-            if parked {
+            if loaded {
                 registers.set(Gpr::R11, spill_r11);
             }
             at
@@ -150,7 +150,10 @@ fn unwind(
                 if taken { instruction.near_branch_target() } else { instruction.next_ip() } as u32
             )
         }
-        Class::Plain | Class::Address if done.last().is_some_and(writes_rsp) => {
+        // What is left is a truncation of rsp or a copy of r11; a store to the context instead leads to a gate.
+        Class::Plain | Class::Address | Class::Stack
+            if !done.is_empty() && !done.iter().any(stores_context) =>
+        {
             registers.set_stack_pointer(registers.stack_pointer() & u64::from(u32::MAX));
             after
         }
@@ -167,10 +170,6 @@ fn dispatched(spill_r11: u64, registers: &mut Registers) -> Standing {
 
 fn stores_context(host: &Instruction) -> bool {
     host.memory_segment() == Register::FS && host.op0_kind() == OpKind::Memory
-}
-
-fn writes_rsp(host: &Instruction) -> bool {
-    host.op0_register() == Register::RSP || host.op1_register() == Register::RSP
 }
 
 /// The parked r11 of a context.

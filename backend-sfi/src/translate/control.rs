@@ -6,7 +6,6 @@ use super::emit::{Operand, R11, RSP};
 use super::encoding::{confined_operand, register_number};
 use super::linkage::{self, Expectation};
 use super::{Environment, ExitSite, Flow, Translator};
-use crate::context::SPILL_R11;
 
 /// Length of `jmp rel32`.
 const JUMP_BYTES: u32 = 5;
@@ -107,14 +106,13 @@ impl Translator {
         self.jump(expected);
     }
 
-    /// Parks r11 and loads an indirect branch's target into r11d. False for forms that are left to the runtime.
+    /// Loads an indirect branch's target into r11d; the context holds what the guest has there. False for forms that are left to the runtime.
     fn load_target(&mut self, instruction: &Instruction) -> bool {
         match instruction.op0_kind() {
             OpKind::Register => {
                 if instruction.op0_register().size() != 8 {
                     return false;
                 }
-                self.emitter.spill(SPILL_R11, R11);
                 self.emitter.move32(R11, register_number(instruction.op0_register()));
             }
             _ => {
@@ -122,7 +120,6 @@ impl Translator {
                     return false;
                 }
                 let Some(operand) = self.operand(instruction) else { return false };
-                self.emitter.spill(SPILL_R11, R11);
                 self.emitter.load32(R11, operand);
             }
         }
@@ -143,7 +140,6 @@ impl Translator {
         if matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16) {
             return self.special(instruction.ip() as u32);
         }
-        self.emitter.spill(SPILL_R11, R11);
         self.emitter.bytes(&[0x41, 0x5b]); // pop r11
         if instruction.op_count() == 1 {
             self.emitter.bytes(&[0x8d, 0xa4, 0x24]); // lea esp, [rsp + imm]

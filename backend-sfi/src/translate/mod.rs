@@ -15,7 +15,7 @@ pub mod linkage;
 mod plain;
 mod stack;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
 
 use self::classify::{Class, classify};
 use self::emit::Emitter;
@@ -101,12 +101,28 @@ pub struct Translator {
     indirect_entries: Vec<(u32, u32)>,
     /// Branches to guest addresses that have not been reached yet: (rel32 field, target).
     forward: Vec<(u32, u32)>,
+    info: InfoFactory,
     run: Vec<Instruction>,
     classes: Vec<Class>,
     instruction_count: usize,
     uses_bases: bool,
     end: u32,
     body: u32,
+}
+
+/// iced's, which has no `Debug`.
+struct InfoFactory(InstructionInfoFactory);
+
+impl InfoFactory {
+    fn info(&mut self, instruction: &Instruction) -> &iced_x86::InstructionInfo {
+        self.0.info(instruction)
+    }
+}
+
+impl core::fmt::Debug for InfoFactory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("InfoFactory")
+    }
 }
 
 /// Whether the code after an instruction is reached from it.
@@ -128,6 +144,7 @@ impl Translator {
             exits: Vec::new(),
             indirect_entries: Vec::new(),
             forward: Vec::new(),
+            info: InfoFactory(InstructionInfoFactory::new()),
             run: Vec::new(),
             classes: Vec::new(),
             instruction_count: 0,
@@ -240,6 +257,9 @@ impl Translator {
             self.instruction_count += 1;
             self.end = self.end.max(next);
             flow = self.lower(instruction, self.classes[index], &run[index + 1..], environment);
+            if flow == Flow::Continues && self.writes_r11(instruction) {
+                self.emitter.spill(crate::context::SPILL_R11, emit::R11);
+            }
         }
         self.run = run;
         if self.instruction_count == 0 {
@@ -320,6 +340,20 @@ impl Translator {
             Class::Syscall => self.syscall(instruction),
             Class::Special => self.special(instruction.ip() as u32),
         }
+    }
+
+    /// Whether r11 may be another one after an instruction: its copy in the context is then renewed.
+    fn writes_r11(&mut self, instruction: &Instruction) -> bool {
+        let names_r11 = (0..instruction.op_count()).any(|operand| {
+            instruction.op_kind(operand) == OpKind::Register
+                && instruction.op_register(operand).full_register() == Register::R11
+        });
+        // Asked in full only of the few instructions that name it.
+        names_r11
+            && self.info.info(instruction).used_registers().iter().any(|used| {
+                let writes = !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead);
+                used.register().full_register() == Register::R11 && writes
+            })
     }
 
     /// The bytes of an instruction of this fragment.
