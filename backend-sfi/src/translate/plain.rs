@@ -27,6 +27,16 @@ impl Translator {
             if register.size() == 2 {
                 return self.special(instruction.ip() as u32);
             }
+            if register.size() == 8 && instruction.ip_rel_memory_address() > u64::from(u32::MAX) {
+                // Nothing lies there, but the number may be of use. mov r64, imm64; a stack pointer is cut right behind.
+                let number = register_number(register);
+                self.emitter.bytes(&[0x48 | number >> 3, 0xb8 | number & 7]);
+                self.emitter.bytes(&instruction.ip_rel_memory_address().to_le_bytes());
+                if number == super::emit::RSP {
+                    self.emitter.truncate(super::emit::RSP);
+                }
+                return Flow::Continues;
+            }
             // mov r32, imm32: the address is below 4 GiB, and 32-bit moves zero-extend.
             let number = register_number(register);
             if number & 8 != 0 {

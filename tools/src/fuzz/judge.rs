@@ -79,6 +79,14 @@ pub fn judge(case: &Case, pair: &Pair) -> Verdict {
         // Processors differ in how much of an instruction they fetch before they find that it does not exist.
         return Verdict::DependsOnVendor;
     }
+    let fetches = |fault: Fault| matches!(fault.kind, FaultKind::Execute { .. });
+    if translated.fault().is_some_and(fetches)
+        && (case.at..case.at + case.length as u64).contains(&translated.registers.pc)
+        && instruction_at(case, translated.registers.pc).is_none()
+    {
+        // The page ends in it; what it is, or would be, depends on its prefixes.
+        return Verdict::DependsOnVendor;
+    }
     if native.fault().is_some_and(|fault| fault.kind == FaultKind::Step) {
         // The trap flag has no effect on guests.
         return Verdict::NotOffered(Code::Popfq);
