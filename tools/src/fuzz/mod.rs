@@ -1,7 +1,7 @@
 //! The differential fuzzer: random instructions, run on the processor and through the translator, with everything that
 //! they leave behind compared.
 //!
-//! [`build`] makes cases, [`batch`] runs them under both backends in forked children ([`worker`]), [`judge`] compares, and
+//! [`build`] makes cases, [`batch`] runs them under both backends in forked children ([`worker`]), [`mod@judge`] compares, and
 //! [`shrink`] makes what differs small. The native side is [`endo_core::NullBackend`], so both sides are driven by
 //! the same code. A first pass takes every instruction alone; later ones mix those that are offered to guests.
 

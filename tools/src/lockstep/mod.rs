@@ -1,6 +1,6 @@
 //! The lock-step comparer: a program under translation and, instruction by instruction, natively.
 //!
-//! The program runs under the monitor as always, but for [`Stepping`], a backend that wraps the translating one: it runs
+//! The program runs under the monitor as always, but for [`backend::Stepping`], a backend that wraps the translating one: it runs
 //! a step translated, then the same in a traced child ([`twin`]) that has the guest's memory at the guest's addresses, and
 //! compares registers, vector state and what the step stored. The child makes no system calls: what the monitor did for
 //! one is copied to it ([`memory`]), so both see the same world.
