@@ -11,6 +11,17 @@ use core::arch::global_asm;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+/// Run before `main`: a child that is forked while another thread allocates finds the allocator's lock free, as it would
+/// find glibc's.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static MAKE_FORKABLE: extern "C" fn() = make_forkable;
+
+extern "C" fn make_forkable() {
+    // SAFETY: called once, before there is a second thread; it registers handlers with pthread_atfork.
+    unsafe { dlmalloc::enable_alloc_after_fork() };
+}
+
 global_asm!(
     // void *memcpy(void *rdi, const void *rsi, size_t rdx)
     ".globl memcpy",
