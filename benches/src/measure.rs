@@ -49,6 +49,11 @@ impl Samples {
         median(self.costs.iter().copied())
     }
 
+    /// The median CPU time, in seconds.
+    pub fn cpu(&self) -> f64 {
+        self.median_of(|usage| usage.cpu().as_secs_f64())
+    }
+
     /// How far the rounds lie apart: half of the range between the quartiles, relative to the median.
     pub fn spread(&self) -> f64 {
         let mut costs = self.costs.clone();
@@ -105,7 +110,7 @@ pub fn measure(
 }
 
 /// The command that runs a workload, with the words of another before it.
-fn command(
+pub fn command(
     before: &[PathBuf],
     workload: &Workload,
     variant: &Variant,
@@ -144,7 +149,7 @@ fn run_once(workload: &Workload, variant: &Variant, inputs: &Inputs, scale: Scal
     // Each run finds the same files.
     let _ = fs::remove_file(inputs.directory.join("temporary.db"));
     let limit = Some(Duration::from_secs(120));
-    let input = workload.words(scale).1.map(|name| fs::read(inputs.directory.join(name))).transpose()?;
+    let input = workload.input(inputs, scale)?;
     run_to_end(&mut command, input.as_deref(), limit).with_context(|| format!("run {}", workload.name))
 }
 

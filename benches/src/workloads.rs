@@ -1,5 +1,9 @@
 //! The table of workloads.
 
+use std::{fs, io};
+
+use crate::inputs::Inputs;
+
 /// What is measured about a workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -48,6 +52,11 @@ impl Workload {
         };
         let words = command.split_whitespace().map(|word| word.replace('#', &count)).collect();
         (words, input)
+    }
+
+    /// What it reads from its standard input.
+    pub fn input(&self, inputs: &Inputs, scale: Scale) -> io::Result<Option<Vec<u8>>> {
+        self.words(scale).1.map(|name| fs::read(inputs.directory.join(name))).transpose()
     }
 }
 
