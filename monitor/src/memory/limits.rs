@@ -32,10 +32,11 @@ pub struct MemoryLimits {
 }
 
 impl MemoryLimits {
-    /// A window's limits: as much address space as it has.
+    /// A window's limits: no more address space than it has, and unless a program asks for all of it a sixteenth
+    /// less. The Java VM takes half of the limit for its heap, in one piece: half a window is never free in one piece.
     pub(super) fn new(window_bytes: u64) -> Self {
         MemoryLimits {
-            address_space: Limit { soft: window_bytes, hard: window_bytes },
+            address_space: Limit { soft: window_bytes - window_bytes / 16, hard: window_bytes },
             data: Limit { soft: Limit::INFINITY, hard: Limit::INFINITY },
         }
     }
