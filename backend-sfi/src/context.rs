@@ -61,6 +61,9 @@ pub struct Context {
     pub pace: Pace,
     /// It has left because a step is over.
     pub stepped: bool,
+    /// The guest's alignment-check flag, where it has it among its flags. The processor's is never set: it would hold
+    /// for the host's accesses too.
+    pub alignment_flag: u64,
 }
 
 /// Bytes reserved in the thread-local block: a few more than [`Context`] needs, so that the assembly has a literal.

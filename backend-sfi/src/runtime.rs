@@ -1,5 +1,6 @@
 //! What happens on the monitor's stack when emitted code asks for something: a link, a dispatch entry, an emulation.
 
+use endo_core::arch::Flags;
 use endo_core::{Fault, FaultKind};
 
 use crate::SfiBackend;
@@ -76,7 +77,11 @@ fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fau
     context.registers.pc = u64::from(context.exit_info);
     engine.counters.emulated += 1;
     let pc = context.registers.pc;
-    match special::emulate(&mut context.registers) {
+    context.registers.flags.0 |= context.alignment_flag;
+    let emulated = special::emulate(&mut context.registers);
+    context.alignment_flag = context.registers.flags.0 & Flags::ALIGNMENT;
+    context.registers.flags.0 &= !Flags::ALIGNMENT;
+    match emulated {
         Ok(_) if context.pace != Pace::Free => {
             context.outcome.write(Outcome::Stepped);
             None

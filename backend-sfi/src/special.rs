@@ -44,6 +44,7 @@ pub fn emulate(registers: &mut Registers) -> Result<Emulated, Fault> {
                 registers.set(register, u64::from(value));
             }
         }
+        Mnemonic::Pushfq | Mnemonic::Pushf => push_flags(registers, &instruction)?,
         Mnemonic::Popfq | Mnemonic::Popf => pop_flags(registers, &instruction)?,
         Mnemonic::Xlatb => {
             let offset = registers.get(Gpr::Rbx).wrapping_add(registers.get(Gpr::Rax) & 0xff);
@@ -160,6 +161,15 @@ fn is_port_access(mnemonic: Mnemonic) -> bool {
     matches!(mnemonic, M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd)
 }
 
+fn push_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {
+    let length = if instruction.code() == Code::Pushfw { 2 } else { 8 };
+    let stack = registers.stack_pointer().wrapping_sub(length as u64) & u64::from(u32::MAX);
+    store(stack, &registers.flags.0.to_le_bytes()[..length])?;
+    registers.set_stack_pointer(stack);
+    Ok(())
+}
+
+/// The alignment check is what programs look for an old processor with: it is remembered, and checks nothing.
 fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(), Fault> {
     let stack = registers.stack_pointer();
     let (length, kept) =
@@ -167,7 +177,7 @@ fn pop_flags(registers: &mut Registers, instruction: &Instruction) -> Result<(),
     let mut bytes = [0; 8];
     load(stack, &mut bytes[..length])?;
     let popped = u64::from_le_bytes(bytes) | kept;
-    registers.flags = Flags(popped).sanitised();
+    registers.flags = Flags(Flags(popped).sanitised().0 | popped & Flags::ALIGNMENT);
     registers.set_stack_pointer((stack + length as u64) & u64::from(u32::MAX));
     Ok(())
 }

@@ -96,7 +96,7 @@ fn decide(instruction: &Instruction) -> Class {
         M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq => return Class::String,
         M::Movsd if instruction.code() == Code::Movsd_m32_m32 => return Class::String,
         M::Cmpsd if instruction.code() == Code::Cmpsd_m32_m32 => return Class::String,
-        M::Push | M::Pop | M::Pushf | M::Pushfq => {
+        M::Push | M::Pop => {
             return if touches_segment_register(instruction) { Class::Special } else { Class::Stack };
         }
         M::Loop | M::Loope | M::Loopne | M::Jrcxz | M::Jecxz => return Class::CounterJump,
@@ -141,6 +141,8 @@ fn may_be_copied(instruction: &Instruction) -> bool {
     if matches!(
         instruction.mnemonic(),
         M::Cpuid
+            | M::Pushf
+            | M::Pushfq
             | M::Popf
             | M::Popfq
             | M::Popfd

@@ -11,7 +11,7 @@ const ALL_STATUS_FLAGS: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
 impl Translator {
-    /// push, pop, pushf: rsp moves by at most eight and is touched, so it stays inside or faults in a guard.
+    /// push, pop: rsp moves by at most eight and is touched, so it stays inside or faults in a guard.
     pub(super) fn stack(&mut self, instruction: &Instruction) -> Flow {
         if instruction.mnemonic() == Mnemonic::Pop && writes_stack_pointer(instruction) {
             return match instruction.op0_register() {

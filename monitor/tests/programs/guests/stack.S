@@ -60,6 +60,16 @@ START
     pushfw
     popfw
     END
+    SNIPPET "popf and pushf keep the alignment check"
+    push 0x40202
+    popfq
+    pushfq
+    pop rcx
+    push 0x202
+    popfq
+    pushfq
+    pop rdx
+    END
     SNIPPET "popf sets what it may", 0xed5
     pushfq
     pop rax
