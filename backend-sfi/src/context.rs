@@ -6,6 +6,7 @@
 
 use core::arch::global_asm;
 use core::mem::{MaybeUninit, offset_of};
+use core::sync::atomic::AtomicBool;
 
 use endo_core::Registers;
 use endo_core::arch::host_thread_pointer;
@@ -27,6 +28,8 @@ pub const SPILL_SLOTS: usize = 4;
 pub struct Context {
     /// Written and read by emitted code.
     pub spill: [u64; SPILL_SLOTS],
+    /// The guest's FS and GS bases: read by emitted code, which has no constants of a thread.
+    pub guest_bases: [u64; 2],
     /// Written by emitted code, as an immediate, before it jumps to a gate: an exit's number, or a guest address.
     pub exit_info: u32,
     /// Set by the signal handler: leave at the next chance.
@@ -57,6 +60,8 @@ pub struct Context {
     pub host_mxcsr: u32,
     /// xmm0 to xmm15 of the guest, while a light gate runs. Upper halves stay in the registers.
     pub xmm: [[u64; 2]; 16],
+    /// Whether the thread is in emitted code, or may go back to it without asking anybody: see [`crate::threads`].
+    pub inside: AtomicBool,
     /// Whether the guest runs a step at a time.
     pub pace: Pace,
     /// It has left because a step is over.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::{Arc, Mutex};
 
 use endo_core::copy::copy;
 use endo_core::{
@@ -18,10 +19,11 @@ use crate::context::{self, Context, SPILL_SLOTS};
 use crate::fragments::{Emitted, Index, PAGE};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
-use crate::recover::{self, Standing};
+use crate::recover::{self, Spilled, Standing};
 use crate::report::report;
 use crate::statistics::Counters;
 use crate::table::DispatchTable;
+use crate::threads::Threads;
 use crate::translate::{Constants, Environment, MAX_EMITTED, MAX_INSTRUCTIONS, MAX_SPAN, Source, Translator};
 use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 use crate::window;
@@ -33,6 +35,8 @@ mod dump;
 const MAX_INSTRUCTION_BYTES: usize = 15;
 /// Exit stub: `mov dword ptr fs:[exit_info], imm32; jmp gate`.
 const STUB_BYTES: usize = 17;
+/// Room for the stubs that changes of code need between two times that somebody looks.
+const RESERVE: usize = 64 << 10;
 
 /// Everything the backend knows about translated code.
 pub struct Engine {
@@ -50,8 +54,11 @@ pub struct Engine {
     translator: Translator,
     verify: VerifyMode,
     claimed: Vec<u32>,
-    bases: (u64, u64),
-    bases_used: bool,
+    threads: Arc<Mutex<Threads>>,
+    /// There was no room for a stub: stale code may still be linked.
+    is_overfull: bool,
+    /// The last store that met a protection which was not there any more, and the instruction that made it.
+    lifted: Option<(GuestAddr, u32)>,
     /// How often the runtime has carried out a jump whose target had not settled.
     waits: HashMap<u32, u8>,
     perf: Option<PerfMap>,
@@ -62,6 +69,16 @@ struct Lookup<'a> {
     index: &'a Index,
     verifier: Option<&'a Verifier>,
     waits: &'a HashMap<u32, u8>,
+}
+
+/// The translator's view of what there is.
+fn lookup<'a>(
+    index: &'a Index,
+    verifier: &'a Verifier,
+    verify: VerifyMode,
+    waits: &'a HashMap<u32, u8>,
+) -> Lookup<'a> {
+    Lookup { index, verifier: (verify != VerifyMode::Off).then_some(verifier), waits }
 }
 
 /// How often a jump through an unresolved linkage table is left to the runtime before it is taken as it is.
@@ -124,15 +141,14 @@ impl Engine {
             link: cache.gate(Gate::Link),
             special: cache.gate(Gate::Special),
             syscall: cache.gate(Gate::Syscall),
-            fs_base: 0,
-            gs_base: 0,
         };
         let spill = context + core::mem::offset_of!(Context, spill) as i32;
+        let bases = context + core::mem::offset_of!(Context, guest_bases) as i32;
         let layout = Layout {
             cache: cache.range(),
             context: ContextSlots {
                 spill: spill..spill + 8 * SPILL_SLOTS as i32,
-                guest_bases: 0..0,
+                guest_bases: bases..bases + 16,
                 exit_info: context + core::mem::offset_of!(Context, exit_info) as i32,
             },
             gates: Gates {
@@ -158,8 +174,9 @@ impl Engine {
             counters: Counters::default(),
             verify: config.verify,
             claimed: Vec::new(),
-            bases: (0, 0),
-            bases_used: false,
+            threads: Arc::default(),
+            is_overfull: false,
+            lifted: None,
             waits: HashMap::new(),
             perf,
             dump,
@@ -168,16 +185,19 @@ impl Engine {
         })
     }
 
-    /// Tells the engine the guest's segment bases; code that holds others is dropped.
-    pub fn set_bases(&mut self, fs_base: u64, gs_base: u64) {
-        if self.bases == (fs_base, gs_base) {
-            return;
-        }
-        self.bases = (fs_base, gs_base);
-        self.translator.set_bases(fs_base, gs_base);
-        if self.bases_used {
-            self.flush();
-        }
+    /// The threads that run the code.
+    pub fn threads(&self) -> Arc<Mutex<Threads>> {
+        Arc::clone(&self.threads)
+    }
+
+    /// Whether there is room for what one request of a guest may make it translate.
+    pub fn has_room(&self) -> bool {
+        self.cache.free() >= MAX_EMITTED + RESERVE
+    }
+
+    /// Whether the cache has to be cleared before anybody goes on: a change of code could not be carried through.
+    pub fn is_overfull(&self) -> bool {
+        self.is_overfull
     }
 
     /// Where a guest instruction's code is, translating it if need be.
@@ -212,25 +232,19 @@ impl Engine {
         self.translate(guest, Manner::Passing)
     }
 
-    /// Links an exit to its target and says where the target is.
-    pub fn link(&mut self, number: u32) -> (u32, Result<u64, Fault>) {
+    /// Links an exit to its target and says where that is.
+    pub fn link(&mut self, number: u32) -> Result<u64, Fault> {
         // Of a retired fragment, which the guest may still be leaving, only the target counts.
-        let exit = self.index.exit(number);
-        let flushes = self.counters.flushes;
-        let target = self.entry(exit.target);
-        let stays = self.manner_of(exit.target, Manner::Stay).stays();
-        if let (Ok(address), true) = (target, stays && flushes == self.counters.flushes) {
-            self.link_exit(number, address);
+        let target = self.index.exit(number).target;
+        let entry = self.entry(target)?;
+        if self.manner_of(target, Manner::Stay).stays() {
+            self.link_exit(number, entry);
         }
-        (exit.target, target)
+        Ok(entry)
     }
 
     fn find(&self, guest: u32) -> Option<u64> {
-        Lookup { index: &self.index, verifier: self.checking(), waits: &self.waits }.lookup(guest)
-    }
-
-    fn checking(&self) -> Option<&Verifier> {
-        (self.verify != VerifyMode::Off).then_some(&self.verifier)
+        lookup(&self.index, &self.verifier, self.verify, &self.waits).lookup(guest)
     }
 
     fn link_exit(&mut self, number: u32, address: u64) {
@@ -249,9 +263,7 @@ impl Engine {
     }
 
     fn translate(&mut self, guest: u32, manner: Manner) -> Result<u64, Fault> {
-        if self.cache.free() < MAX_EMITTED + 2 * STUB_BYTES {
-            self.flush();
-        }
+        assert!(self.cache.free() >= MAX_EMITTED, "room is made before the engine is asked");
         self.fetch(guest, if manner == Manner::Once { MAX_INSTRUCTION_BYTES } else { MAX_SPAN as usize })?;
         let limit = if manner == Manner::Once { 1 } else { MAX_INSTRUCTIONS };
         self.emit(guest, limit, manner);
@@ -303,26 +315,18 @@ impl Engine {
     fn emit(&mut self, guest: u32, limit: usize, manner: Manner) {
         let indirect = manner.stays();
         let overlap = if manner == Manner::Repeat { REPEATED } else { 0 };
-        let lookup = Lookup {
-            index: &self.index,
-            verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
-            waits: &self.waits,
-        };
         let source = Source { start: guest, limit, indirect, overlap };
-        self.translator.translate(source, self.cache.next(), &lookup);
-        // What runs once must be able to store into its own page.
-        if manner.stays() && self.watch_source() {
+        loop {
+            let lookup = lookup(&self.index, &self.verifier, self.verify, &self.waits);
+            self.translator.translate(source, self.cache.next(), &lookup);
+            // What runs once must be able to store into its own page.
+            if !manner.stays() || !self.watch_source() {
+                return;
+            }
             // A page of it was writable until now: what was read before that may be stale.
             let bytes = self.translator.source_mut();
             // SAFETY: as in `fetch`.
             unsafe { copy(HostAddr(bytes.as_mut_ptr() as usize), HostAddr(guest as usize), bytes.len()) };
-            let lookup = Lookup {
-                index: &self.index,
-                verifier: (self.verify != VerifyMode::Off).then_some(&self.verifier),
-                waits: &self.waits,
-            };
-            let source = Source { start: guest, limit, indirect, overlap };
-            self.translator.translate(source, self.cache.next(), &lookup);
         }
     }
 
@@ -393,8 +397,11 @@ impl Engine {
             entries: self.translator.indirect_entries(),
             shared,
         };
-        self.index.insert(code, emitted);
-        self.bases_used |= self.translator.uses_bases();
+        let id = self.index.insert(code, emitted);
+        if manner == Manner::Passing {
+            // Others may change the guest's code before this has been left.
+            self.index.keep_source(id, self.translator.source_mut());
+        }
         self.counters.fragments += 1;
         self.counters.instructions += self.translator.instruction_count() as u64;
         self.counters.guest_bytes += u64::from(self.translator.end() - guest);
@@ -435,22 +442,18 @@ impl Engine {
         }
     }
 
-    /// A jump through a linkage table that had not been resolved when it was translated: carried out by the runtime, and
-    /// translated again once it has settled.
-    pub fn unsettled_jump(&mut self, guest: u32, target: u64) -> Result<u64, Fault> {
+    /// A jump through a linkage table that had not been resolved when it was translated has been carried out by the
+    /// runtime: it is translated again, to be taken as it stands once it has settled.
+    pub fn note_unsettled(&mut self, guest: u32) {
         *self.waits.entry(guest).or_default() += 1;
         self.retire_at(guest);
-        match u32::try_from(target) {
-            Ok(target) => self.entry(target),
-            Err(_) => Err(Fault { kind: FaultKind::Execute { mapped: false }, address: GuestAddr(target) }),
-        }
     }
 
     /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.
-    pub fn recover(&mut self, host_pc: u64, spill_r11: u64, registers: &mut Registers) -> Standing {
+    pub fn recover(&mut self, host_pc: u64, spilled: &Spilled, registers: &mut Registers) -> Standing {
         let found = self.index.containing(host_pc).and_then(|fragment| {
             let code = self.cache.bytes(fragment.code..fragment.code + u64::from(fragment.length));
-            recover::recover(&self.index, fragment, code, host_pc, spill_r11, registers)
+            recover::recover(&self.index, fragment, code, host_pc, spilled, registers)
         });
         found.unwrap_or_else(|| {
             report(format_args!("no guest state is known for {host_pc:#x} in the code cache: this is a bug"));

@@ -36,6 +36,8 @@ pub struct Fragment {
     entries: (u32, u32),
     /// False once it has been retired; its code stays until the cache is flushed.
     pub live: bool,
+    /// The guest's code, where it may have changed since while a thread is still in the fragment.
+    pub source: Option<Box<[u8]>>,
 }
 
 /// A direct branch from a fragment to other guest code.
@@ -132,6 +134,7 @@ impl Index {
             exits: (first_exit, self.exits.len() as u32),
             entries: (first_entry, self.entries.len() as u32),
             live: true,
+            source: None,
         });
         if translated.shared {
             self.make_findable(id, translated);
@@ -226,6 +229,11 @@ impl Index {
             let fragment = self.get(id);
             Some(fragment.code + u64::from(self.offset_in(fragment, guest)?))
         })
+    }
+
+    /// Notes the guest's code that a fragment was made from, the first time.
+    pub fn keep_source(&mut self, id: FragmentId, source: &[u8]) {
+        self.fragments[id.0 as usize].source.get_or_insert_with(|| source.into());
     }
 
     /// A fragment by its number.

@@ -27,12 +27,14 @@ pub mod special;
 pub mod statistics;
 pub mod step;
 pub mod table;
+pub mod threads;
 pub mod translate;
 pub mod verify;
 pub mod window;
 
 use core::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use core::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use endo_core::arch::Gpr;
 use endo_core::{
@@ -41,16 +43,21 @@ use endo_core::{
     ThreadState, Unavailable,
 };
 
-use crate::context::Context;
+use crate::context::{Context, SPILL_R11};
 use crate::engine::Engine;
 use crate::gate::Reason;
 use crate::recover::Standing;
 use crate::runtime::Outcome;
 use crate::step::Pace;
+use crate::threads::{HeldOverFork, Stop, Threads};
 
 /// The backend.
 pub struct SfiBackend {
     engine: Mutex<Engine>,
+    /// Locked after the engine, if both are.
+    threads: Arc<Mutex<Threads>>,
+    stop: Stop,
+    held_over_fork: HeldOverFork,
     fast_paths: &'static [endo_core::backend::FastEntry],
     emitted: Range<u64>,
     table: u64,
@@ -60,6 +67,13 @@ pub struct SfiBackend {
 #[derive(Debug)]
 pub struct SfiThread {
     state: ThreadState,
+    threads: Arc<Mutex<Threads>>,
+}
+
+impl Drop for SfiThread {
+    fn drop(&mut self) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).dismiss();
+    }
 }
 
 impl core::fmt::Debug for SfiBackend {
@@ -72,6 +86,11 @@ impl SfiBackend {
     /// The bookkeeping. Never taken by a signal handler.
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The threads. Likewise.
+    pub(crate) fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Addresses at which fragments may run.
@@ -96,8 +115,8 @@ impl SfiBackend {
                 address: GuestAddr(context.registers.pc),
             });
         };
-        let mut engine = self.engine();
-        engine.set_bases(context.registers.fs_base, context.registers.gs_base);
+        context.guest_bases = [context.registers.fs_base, context.registers.gs_base];
+        let mut engine = self.engine_to_enter(context);
         match context.pace {
             Pace::Fragment if !once => engine.entry_alone(pc),
             Pace::Free if !once => engine.entry(pc),
@@ -109,17 +128,16 @@ impl SfiBackend {
     /// next instruction has to run alone.
     fn after_signal(&self, context: &mut Context, once: &mut bool) -> Option<Exit> {
         let (leave, mut registers) = signal::interrupted(context);
-        let spill_r11 = recover::parked_r11(context);
         if leave.host_pc == 0 {
             // An indirect branch through an entry that was never filled.
             registers.pc = registers.get(Gpr::R11) & u64::from(u32::MAX);
-            registers.set(Gpr::R11, spill_r11);
+            registers.set(Gpr::R11, context.spill[SPILL_R11]);
             context.registers = registers;
             if context.pace != Pace::Free {
                 context.stepped = true;
                 return Some(Exit::Interrupted);
             }
-            let mut engine = self.engine();
+            let mut engine = self.engine_to_enter(context);
             engine.counters.misses += 1;
             return match engine.indirect_entry(registers.pc as u32) {
                 Ok(_) => None,
@@ -127,16 +145,18 @@ impl SfiBackend {
             };
         }
         let mut engine = self.engine();
-        let standing = engine.recover(leave.host_pc, spill_r11, &mut registers);
+        let standing = engine.recover(leave.host_pc, &context.spill, &mut registers);
+        self.leave(context, &engine);
         let (Standing::At(pc) | Standing::After(pc)) = standing;
         registers.pc = u64::from(pc);
         (registers.fs_base, registers.gs_base) = (context.registers.fs_base, context.registers.gs_base);
         context.registers = registers;
         let Some(fault) = leave.fault else { return Some(Exit::Interrupted) };
         if let FaultKind::Write { .. } = fault.kind
-            && engine.write_to_watched(fault.address)
+            && let Some(is_near) = engine.write_to_watched(fault.address, pc)
         {
-            *once = engine.is_near_code(fault.address, pc);
+            *once = is_near;
+            drop(self.settle(engine));
             return None;
         }
         let fault = far::in_full(fault, &context.registers);
@@ -171,7 +191,10 @@ unsafe impl IsolationBackend for SfiBackend {
             fast_paths: config.fast_paths,
             emitted: engine.cache.fragment_space(),
             table: engine.table.base(),
+            threads: engine.threads(),
             engine: Mutex::new(engine),
+            stop: Stop::default(),
+            held_over_fork: HeldOverFork::default(),
         })
     }
 
@@ -208,7 +231,9 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn assign(&self, domain: DomainId, range: GuestRange, rights: Rights) -> Result<(), BackendError> {
         self.check_range(domain, range)?;
-        self.engine().assign(range, rights);
+        let mut engine = self.engine();
+        engine.assign(range, rights);
+        drop(self.settle(engine));
         Ok(())
     }
 
@@ -219,7 +244,9 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn revoke(&self, domain: DomainId, range: GuestRange) -> Result<(), BackendError> {
         self.check_range(domain, range)?;
-        self.engine().revoke(range);
+        let mut engine = self.engine();
+        engine.revoke(range);
+        drop(self.settle(engine));
         Ok(())
     }
 
@@ -236,13 +263,17 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn retire_code(&self, domain: DomainId, range: GuestRange) {
         if self.check_range(domain, range).is_ok() {
-            self.engine().retire(range);
+            let mut engine = self.engine();
+            engine.retire(range);
+            drop(self.settle(engine));
         }
     }
 
     fn before_write(&self, domain: DomainId, range: GuestRange) {
         if self.check_range(domain, range).is_ok() {
-            self.engine().before_write(range);
+            let mut engine = self.engine();
+            engine.before_write(range);
+            drop(self.settle(engine));
         }
     }
 
@@ -250,7 +281,10 @@ unsafe impl IsolationBackend for SfiBackend {
         self.check(domain)?;
         window::set_gs_base(self.table)
             .map_err(|source| BackendError::Host { what: "cannot point gs at the dispatch table", source })?;
-        Ok(SfiThread { state })
+        // SAFETY: this thread's own context, and no guest runs on it yet.
+        unsafe { (*context::current()).inside.store(false, Ordering::SeqCst) };
+        self.threads().enrol();
+        Ok(SfiThread { state, threads: Arc::clone(&self.threads) })
     }
 
     fn state<'a>(&self, thread: &'a Self::Thread) -> &'a ThreadState {
@@ -274,6 +308,7 @@ unsafe impl IsolationBackend for SfiBackend {
         context.fast_path_count = self.fast_paths.len() as u64;
         context.backend = core::ptr::from_ref(self) as u64;
         let exit = self.run_inside(context);
+        self.leave_unlocked(context);
         context.backend = 0;
         context.exit_requested = 0;
         context.registers.flags = context.registers.flags.sanitised();
@@ -291,20 +326,48 @@ unsafe impl IsolationBackend for SfiBackend {
     }
 
     fn before_fork(&self) -> Result<(), BackendError> {
-        let copied = self.engine().cache.copy_for_child();
-        copied.map_err(|source| BackendError::Host { what: "cannot copy the code cache for a child", source })
+        let mut engine = self.engine();
+        let copied = engine.cache.copy_for_child();
+        copied.map_err(|source| BackendError::Host {
+            what: "cannot copy the code cache for a child",
+            source,
+        })?;
+        self.held_over_fork.hold(engine, self.threads());
+        Ok(())
     }
 
     fn after_fork_in_parent(&self) {
-        self.engine().cache.drop_copy();
+        if let Some((mut engine, _)) = self.held_over_fork.release() {
+            engine.cache.drop_copy();
+        }
     }
 
     fn after_fork_in_child(&self) -> Result<(), BackendError> {
-        let copied = self.engine().cache.adopt_copy();
+        let Some((mut engine, mut threads)) = self.held_over_fork.release() else {
+            return Err(BackendError::Unsupported { backend: Self::NAME, what: "be forked unannounced" });
+        };
+        threads.keep_own();
+        let copied = engine.cache.adopt_copy();
         copied.map_err(|source| BackendError::Host {
             what: "cannot give the forked child a code cache",
             source,
         })
+    }
+
+    fn after_vfork_in_child(&self) -> Result<(), BackendError> {
+        // SAFETY: no precondition.
+        self.threads().lend(Some(unsafe { libc::getpid() }));
+        Ok(())
+    }
+
+    fn after_vfork_in_parent(&self) {
+        // SAFETY: this thread's own context; the child is gone, wherever it was.
+        unsafe { (*context::current()).inside.store(false, Ordering::SeqCst) };
+        self.threads().lend(None);
+    }
+
+    fn is_own_signal(info: &libc::siginfo_t) -> bool {
+        threads::is_interruption(info)
     }
 
     fn statistics(&self) -> Vec<Statistic> {

@@ -9,9 +9,13 @@ use endo_core::Registers;
 use endo_core::arch::Gpr;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::context::{Context, SPILL_R11};
+use crate::context::{SPILL_R11, SPILL_SCRATCH, SPILL_SLOTS};
 use crate::fragments::{Fragment, Index};
 use crate::translate::classify::{Class, classify};
+use crate::translate::segment::segment_base;
+
+/// What the context's spill slots hold.
+pub type Spilled = [u64; SPILL_SLOTS];
 
 /// Where the guest stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,32 +27,35 @@ pub enum Standing {
 }
 
 /// Corrects `registers`, which are the processor's at `host_pc` in `fragment`, and says where the guest stands.
-/// `code` are the fragment's bytes; `spill_r11` is the context's slot.
+/// `code` are the fragment's bytes; `spilled` is what the context's slots hold.
 pub fn recover(
     index: &Index,
     fragment: &Fragment,
     code: &[u8],
     host_pc: u64,
-    spill_r11: u64,
+    spilled: &Spilled,
     registers: &mut Registers,
 ) -> Option<Standing> {
     let offset = (host_pc - fragment.code) as u32;
     let map = index.map_of(fragment);
     if offset >= fragment.body || map.is_empty() {
-        return stub(index, fragment, offset, code, spill_r11, registers);
+        return stub(index, fragment, offset, code, spilled, registers);
     }
     let after = map.partition_point(|entry| u32::from(entry.code) <= offset);
     if after == 0 {
         // The reload that opens an indirect entry.
-        registers.set(Gpr::R11, spill_r11);
+        registers.set(Gpr::R11, spilled[SPILL_R11]);
         return Some(Standing::At(fragment.start));
     }
     let entry = map[after - 1];
     let guest = fragment.start + u32::from(entry.guest);
     let done =
         instructions(&code[entry.code as usize..offset as usize], fragment.code + u64::from(entry.code));
-    let instruction = guest_instruction(guest)?;
-    Some(unwind(&instruction, &done, spill_r11, registers))
+    let instruction = match &fragment.source {
+        Some(source) => decode(guest, &source[(guest - fragment.start) as usize..])?,
+        None => guest_instruction(guest)?,
+    };
+    Some(unwind(&instruction, &done, spilled, registers))
 }
 
 /// In the exit stubs and thunks every register is the guest's, but for an entry thunk's r11.
@@ -57,12 +64,12 @@ fn stub(
     fragment: &Fragment,
     offset: u32,
     code: &[u8],
-    spill_r11: u64,
+    spilled: &Spilled,
     registers: &mut Registers,
 ) -> Option<Standing> {
     if index.map_of(fragment).is_empty() {
         if offset == 0 {
-            registers.set(Gpr::R11, spill_r11);
+            registers.set(Gpr::R11, spilled[SPILL_R11]);
         }
         return Some(Standing::At(fragment.start));
     }
@@ -83,21 +90,25 @@ pub fn guest_instruction(guest: u32) -> Option<Instruction> {
     let to = endo_core::HostAddr(bytes.as_mut_ptr() as usize);
     // SAFETY: the destination has 15 bytes; the source lies in the guest's window or its guard.
     let missing = unsafe { endo_core::copy::copy(to, endo_core::HostAddr(guest as usize), bytes.len()) };
-    let available = &bytes[..bytes.len() - missing];
-    let instruction = Decoder::with_ip(64, available, u64::from(guest), DecoderOptions::NONE).decode();
+    decode(guest, &bytes[..bytes.len() - missing])
+}
+
+fn decode(guest: u32, bytes: &[u8]) -> Option<Instruction> {
+    let instruction = Decoder::with_ip(64, bytes, u64::from(guest), DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then_some(instruction)
 }
 
 fn unwind(
     instruction: &Instruction,
     done: &[Instruction],
-    spill_r11: u64,
+    spilled: &Spilled,
     registers: &mut Registers,
 ) -> Standing {
     let at = Standing::At(instruction.ip() as u32);
     let after = Standing::After(instruction.next_ip() as u32);
-    let loaded = done.iter().any(|host| host.op0_register() == Register::R11D);
-    match classify(instruction) {
+    let class = classify(instruction);
+    let in_scratch = done.iter().any(|host| host.op0_register().full_register() == Register::R11);
+    match class {
         Class::Return => {
             let popped = done.iter().any(|host| host.mnemonic() == Mnemonic::Pop);
             if !popped {
@@ -109,19 +120,22 @@ fn unwind(
                 let stack = registers.stack_pointer().wrapping_add(u64::from(instruction.immediate16()));
                 registers.set_stack_pointer(stack & u64::from(u32::MAX));
             }
-            dispatched(spill_r11, registers)
+            dispatched(spilled, registers)
         }
         Class::IndirectJump => {
-            if loaded {
-                registers.set(Gpr::R11, spill_r11);
+            if in_scratch {
+                registers.set(Gpr::R11, spilled[SPILL_R11]);
             }
             at
         }
-        Class::IndirectCall | Class::Call
-            if done.last().is_some_and(|host| host.is_jmp_near_indirect() || host.is_jmp_near()) =>
+        Class::IndirectCall | Class::Call | Class::Syscall
+            if done.iter().any(|host| host.is_jmp_near_indirect() || host.is_jmp_near()) =>
         {
-            // Past its jump: at the entry for the return, where r11 is still parked.
-            registers.set(Gpr::R11, spill_r11);
+            // Past its jump: at the entry for the return, where r11 is still parked, or at the way out behind that. A system
+            // call has gone through the gate and come back.
+            if class != Class::Syscall {
+                registers.set(Gpr::R11, spilled[SPILL_R11]);
+            }
             after
         }
         Class::IndirectCall | Class::Call => {
@@ -130,29 +144,38 @@ fn unwind(
             let stored =
                 done.iter().filter(|host| host.op0_kind() == OpKind::Memory && !stores_context(host)).count();
             if pushed || lowered && stored == 2 {
-                return match classify(instruction) {
+                return match class {
                     Class::Call => Standing::After(instruction.near_branch_target() as u32),
-                    _ => dispatched(spill_r11, registers),
+                    _ => dispatched(spilled, registers),
                 };
             }
             if lowered {
                 registers.set_stack_pointer((registers.stack_pointer() + 8) & u64::from(u32::MAX));
             }
-            if loaded {
-                registers.set(Gpr::R11, spill_r11);
+            if in_scratch {
+                registers.set(Gpr::R11, spilled[SPILL_R11]);
             }
             at
         }
-        Class::CounterJump if !done.is_empty() => {
-            // The branch itself has been taken or not; what is left is one of two jumps.
-            let taken = done.len() == 2;
+        Class::CounterJump if done.iter().any(|host| host.op0_kind() == OpKind::NearBranch64) => {
+            // The branch itself has been taken or not; what is left is one of two jumps, and maybe the way out behind them.
+            let jumps = done.iter().filter(|host| host.op0_kind() == OpKind::NearBranch64).count();
+            let taken = jumps == 2;
             Standing::After(
                 if taken { instruction.near_branch_target() } else { instruction.next_ip() } as u32
             )
         }
+        Class::Plain | Class::Stack if segment_base(instruction).is_some() => {
+            unwind_based(instruction, done, spilled, registers)
+        }
+        // The way out behind it: it has been carried out.
+        Class::Leave | Class::String if done.iter().any(|host| host.mnemonic() == instruction.mnemonic()) => {
+            after
+        }
         // What is left is a truncation of rsp or a copy of r11; a store to the context instead leads to a gate.
         Class::Plain | Class::Address | Class::Stack
-            if !done.is_empty() && !done.iter().any(stores_context) =>
+            if done.iter().any(|host| host.mnemonic() != Mnemonic::Nop)
+                && !done.iter().any(sets_exit_info) =>
         {
             registers.set_stack_pointer(registers.stack_pointer() & u64::from(u32::MAX));
             after
@@ -162,9 +185,34 @@ fn unwind(
     }
 }
 
-fn dispatched(spill_r11: u64, registers: &mut Registers) -> Standing {
+/// An operand relative to a segment base: see [`crate::translate::segment`] for the sequence. Done or not, the register
+/// that the base was loaded into gets its own value back.
+fn unwind_based(
+    instruction: &Instruction,
+    done: &[Instruction],
+    spilled: &Spilled,
+    registers: &mut Registers,
+) -> Standing {
+    let is_done =
+        |host: &&Instruction| host.memory_segment() != Register::FS && host.mnemonic() != Mnemonic::Lea;
+    let loads_base =
+        |host: &&Instruction| host.memory_segment() == Register::FS && host.op1_kind() == OpKind::Memory;
+    let loaded = done.iter().find(loads_base).map(Instruction::op0_register);
+    match loaded {
+        Some(Register::R11) => registers.set(Gpr::R11, spilled[SPILL_R11]),
+        Some(scratch) => registers.gpr[scratch.number()] = spilled[SPILL_SCRATCH],
+        None => {}
+    }
+    if !done.iter().any(|host| is_done(&host)) {
+        return Standing::At(instruction.ip() as u32);
+    }
+    registers.set_stack_pointer(registers.stack_pointer() & u64::from(u32::MAX));
+    Standing::After(instruction.next_ip() as u32)
+}
+
+fn dispatched(spilled: &Spilled, registers: &mut Registers) -> Standing {
     let target = registers.get(Gpr::R11) as u32;
-    registers.set(Gpr::R11, spill_r11);
+    registers.set(Gpr::R11, spilled[SPILL_R11]);
     Standing::After(target)
 }
 
@@ -172,7 +220,6 @@ fn stores_context(host: &Instruction) -> bool {
     host.memory_segment() == Register::FS && host.op0_kind() == OpKind::Memory
 }
 
-/// The parked r11 of a context.
-pub fn parked_r11(context: &Context) -> u64 {
-    context.spill[SPILL_R11]
+fn sets_exit_info(host: &Instruction) -> bool {
+    stores_context(host) && host.op1_kind() == OpKind::Immediate32
 }

@@ -1,7 +1,7 @@
 //! What happens on the monitor's stack when emitted code asks for something: a link, a dispatch entry, an emulation.
 
 use endo_core::arch::Flags;
-use endo_core::{Fault, FaultKind};
+use endo_core::{Fault, FaultKind, GuestAddr};
 
 use crate::SfiBackend;
 use crate::context::{self, Context};
@@ -36,29 +36,33 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
     // SAFETY: `run` put its own `&self` there and is still active further up this stack.
     let backend = unsafe { &*(context.backend as *const SfiBackend) };
     let mut engine = backend.engine();
+    // What an exit's number means has to be asked before the cache may be cleared.
+    let link = (kind == Light::Link as u64).then_some(context.exit_info);
+    if let Some(number) = link {
+        context.registers.pc = u64::from(engine.index.exit(number).target);
+    }
+    let flushes = engine.counters.flushes;
+    engine = backend.stay(context, engine);
+    let is_number_good = flushes == engine.counters.flushes;
     if context.pace != Pace::Free && kind != Light::Special as u64 {
-        if kind == Light::Link as u64 {
-            context.registers.pc = u64::from(engine.index.exit(context.exit_info).target);
-        }
         context.outcome.write(Outcome::Stepped);
         return 1;
     }
-    let entry = match kind {
-        kind if kind == Light::Link as u64 => {
-            let (target, entry) = engine.link(context.exit_info);
-            context.registers.pc = u64::from(target);
-            entry
-        }
-        kind if kind == Light::Miss as u64 => {
-            let target = context.registers.pc as u32;
-            context.registers.pc = u64::from(target);
+    context.registers.pc &= u64::from(u32::MAX);
+    let entry = match (kind, link) {
+        (_, Some(number)) if is_number_good => engine.link(number),
+        (_, Some(_)) => engine.entry(context.registers.pc as u32),
+        (kind, _) if kind == Light::Miss as u64 => {
             engine.counters.misses += 1;
-            engine.indirect_entry(target)
+            engine.indirect_entry(context.registers.pc as u32)
         }
-        _ => match emulate(&mut engine, context) {
-            Some(entry) => entry,
-            None => return 1,
-        },
+        _ => {
+            if !emulate(&mut engine, context) {
+                return 1;
+            }
+            engine = backend.settle(engine);
+            engine.entry(context.registers.pc as u32)
+        }
     };
     match entry {
         Ok(address) => {
@@ -72,38 +76,42 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
     }
 }
 
-/// Carries out the instruction at `exit_info`, which emitted code does not hold.
-fn emulate(engine: &mut Engine, context: &mut Context) -> Option<Result<u64, Fault>> {
-    context.registers.pc = u64::from(context.exit_info);
+/// Carries out the instruction at `exit_info`, which emitted code does not hold. True if the guest goes on at the context's
+/// program counter.
+fn emulate(engine: &mut Engine, context: &mut Context) -> bool {
+    let pc = context.exit_info;
+    context.registers.pc = u64::from(pc);
     engine.counters.emulated += 1;
-    let pc = context.registers.pc;
     context.registers.flags.0 |= context.alignment_flag;
     let emulated = special::emulate(&mut context.registers);
     context.alignment_flag = context.registers.flags.0 & Flags::ALIGNMENT;
     context.registers.flags.0 &= !Flags::ALIGNMENT;
-    match emulated {
-        Ok(_) if context.pace != Pace::Free => {
-            context.outcome.write(Outcome::Stepped);
-            None
+    let outcome = match emulated {
+        Ok(_) if context.pace != Pace::Free => Outcome::Stepped,
+        Ok(Emulated::Next) => return true,
+        Ok(Emulated::Jumped) => {
+            engine.note_unsettled(pc);
+            if context.registers.pc <= u64::from(u32::MAX) {
+                return true;
+            }
+            let address = GuestAddr(context.registers.pc);
+            Outcome::Fault(Fault { kind: FaultKind::Execute { mapped: false }, address })
         }
-        Ok(Emulated::Next) => Some(engine.entry(context.registers.pc as u32)),
-        Ok(Emulated::Jumped) => Some(engine.unsettled_jump(pc as u32, context.registers.pc)),
-        Ok(Emulated::BasesChanged) => {
-            context.outcome.write(Outcome::Continue);
-            None
-        }
-        Err(Fault { kind: FaultKind::Write { .. }, address }) if engine.write_to_watched(address) => {
-            // Into a page of translated code: the page may be written now, and nothing has happened that cannot be
-            // repeated.
-            Some(engine.entry(pc as u32))
+        Ok(Emulated::BasesChanged) => Outcome::Continue,
+        // Into a page of translated code: the page may be written now, and nothing has happened that cannot be repeated.
+        Err(Fault { kind: FaultKind::Write { .. }, address })
+            if engine.write_to_watched(address, pc).is_some() =>
+        {
+            return true;
         }
         Err(fault) => {
             // A fetch that fails is reported as such, at the address that could not be fetched.
             let fault = engine
-                .fetch_fault(pc as u32)
-                .unwrap_or_else(|| engine.in_guest_terms(far::in_full(fault, &context.registers), pc as u32));
-            context.outcome.write(Outcome::Fault(fault));
-            None
+                .fetch_fault(pc)
+                .unwrap_or_else(|| engine.in_guest_terms(far::in_full(fault, &context.registers), pc));
+            Outcome::Fault(fault)
         }
-    }
+    };
+    context.outcome.write(outcome);
+    false
 }

@@ -96,13 +96,14 @@ fn live_fragments_do_not_overlap() {
 }
 
 #[test]
-fn only_the_displacement_of_a_near_branch_may_be_linked() {
+fn only_the_aligned_displacement_of_a_near_branch_may_be_linked() {
     let mut verifier = verifier(layout());
     // je rel32; jmp rel32, both to the link gate.
     let bytes = near_branches_to(layout().gates.link);
     verifier.admit(PLACE, &bytes, &Claims::default()).expect("two exits");
     let sites: Vec<u64> = (PLACE..PLACE + 11).filter(|&site| verifier.may_link(site, OTHER)).collect();
-    assert_eq!(sites, [PLACE + 2, PLACE + 7]);
+    // That of the jump, at PLACE + 7, reaches over an eight-byte border: it could not be changed by one store.
+    assert_eq!((PLACE % 8, sites.as_slice()), (0, [PLACE + 2].as_slice()));
 }
 
 #[test]

@@ -345,6 +345,15 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// Called in the parent when the child has its own memory or is gone, whether the `vfork` succeeded or not.
+    fn after_vfork_in_parent(&self) {}
+
+    /// Whether a signal is the backend's own: one with which it interrupts a thread. The monitor does not look at it, and
+    /// passes it on to [`on_signal`](Self::on_signal) as an asynchronous one. Async-signal-safe.
+    fn is_own_signal(_info: &libc::siginfo_t) -> bool {
+        false
+    }
+
     /// Figures for `--stats`.
     fn statistics(&self) -> Vec<Statistic> {
         Vec::new()

@@ -1,6 +1,6 @@
 //! Translates bytes by themselves and lists what comes out, with the verifier's verdict.
 
-use endo_sfi::context::SPILL_SLOTS;
+use endo_sfi::context::{Context, SPILL_SLOTS};
 use endo_sfi::listing::Listing;
 use endo_sfi::translate::{Constants, Environment, MAX_INSTRUCTIONS, Source, Translator};
 use endo_sfi::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
@@ -36,11 +36,11 @@ impl Environment for Alone {
 }
 
 /// The listings of all fragments that the bytes at `start` make, one behind the other.
-pub fn listings(bytes: &[u8], start: u32, fs_base: u64) -> Vec<String> {
+pub fn listings(bytes: &[u8], start: u32) -> Vec<String> {
     let mut texts = Vec::new();
     let mut offset = 0;
     while offset < bytes.len() {
-        let (text, end) = fragment(&bytes[offset..], start + offset as u32, fs_base);
+        let (text, end) = fragment(&bytes[offset..], start + offset as u32);
         texts.push(text);
         offset = (end - start) as usize;
     }
@@ -48,21 +48,21 @@ pub fn listings(bytes: &[u8], start: u32, fs_base: u64) -> Vec<String> {
 }
 
 /// The listing of the fragment that begins with these bytes, and the guest address past its end.
-pub fn fragment(bytes: &[u8], start: u32, fs_base: u64) -> (String, u32) {
-    let constants =
-        Constants { link: CACHE, special: CACHE + 0x80, syscall: CACHE + 0x40, fs_base, gs_base: 0 };
+pub fn fragment(bytes: &[u8], start: u32) -> (String, u32) {
+    let constants = Constants { link: CACHE, special: CACHE + 0x80, syscall: CACHE + 0x40 };
     let mut translator = Translator::new(CONTEXT, constants);
     translator.source_mut().extend_from_slice(bytes);
     let source = Source { start, limit: MAX_INSTRUCTIONS, indirect: true, overlap: 0 };
     translator.translate(source, PLACE, &Alone);
     let claimed: Vec<u32> = translator.indirect_entries().iter().map(|&(_, offset)| offset).collect();
-    let spill = CONTEXT + core::mem::offset_of!(endo_sfi::context::Context, spill) as i32;
+    let spill = CONTEXT + core::mem::offset_of!(Context, spill) as i32;
+    let bases = CONTEXT + core::mem::offset_of!(Context, guest_bases) as i32;
     let mut verifier = Verifier::new(Layout {
         cache: CACHE..CACHE + 0x10_0000,
         context: ContextSlots {
             spill: spill..spill + 8 * SPILL_SLOTS as i32,
-            guest_bases: 0..0,
-            exit_info: CONTEXT + core::mem::offset_of!(endo_sfi::context::Context, exit_info) as i32,
+            guest_bases: bases..bases + 16,
+            exit_info: CONTEXT + core::mem::offset_of!(Context, exit_info) as i32,
         },
         gates: Gates {
             link: constants.link,
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_load_is_listed_with_its_confined_form_and_the_verdict() {
-        let [text] = listings(&[0x48, 0x8b, 0x07, 0xc3], 0x1000, 0).try_into().expect("one fragment");
+        let [text] = listings(&[0x48, 0x8b, 0x07, 0xc3], 0x1000).try_into().expect("one fragment");
         assert!(text.lines().next().is_some_and(|line| line.ends_with("verified")), "{text}");
         assert!(text.contains("mov (%rdi),%rax") && text.contains("(%edi),%rax"), "{text}");
         assert!(text.contains("ret"), "{text}");

@@ -36,9 +36,6 @@ struct DumpArguments {
     /// Guest address of the first, in hexadecimal.
     #[arg(long, default_value = "400000", value_parser = parse_address)]
     at: u32,
-    /// The guest's FS base, in hexadecimal.
-    #[arg(long, default_value = "20000000", value_parser = parse_address)]
-    fs_base: u32,
 }
 
 #[derive(clap::Args)]
@@ -102,7 +99,7 @@ fn parse_address(text: &str) -> Result<u32, String> {
 
 fn run_dump(arguments: &DumpArguments) -> anyhow::Result<bool> {
     let bytes = dump::parse_hex(&arguments.bytes.concat()).context("the bytes are not hexadecimal")?;
-    for text in dump::listings(&bytes, arguments.at, u64::from(arguments.fs_base)) {
+    for text in dump::listings(&bytes, arguments.at) {
         println!("{text}");
     }
     Ok(true)

@@ -1,11 +1,15 @@
 //! Code that changes or goes away: what was translated from it is forgotten before that happens.
 
-use endo_core::{CodeSource, GuestAddr, GuestRange, Rights, VerifyMode};
+use std::sync::PoisonError;
+
+use endo_core::copy::copy;
+use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode};
 
 use super::{Engine, STUB_BYTES, host_protection};
 use crate::cache::Gate;
 use crate::context::{self, Context};
 use crate::fragments::{FragmentId, PAGE};
+use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
 use crate::window;
 
@@ -16,7 +20,6 @@ impl Engine {
         let first = (range.start().0 / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
         let last = ((range.end().0 - 1) / u64::from(PAGE)).min(u64::from(u32::MAX / PAGE)) as u32;
         for page in self.index.pages_in(first, last) {
-            // After a flush on the way there is nothing left to retire, and this does nothing.
             self.retire_page(page);
         }
         for page in self.pages.watched_in(first, last) {
@@ -44,6 +47,9 @@ impl Engine {
         for id in ids {
             self.counters.retired += 1;
             let fragment = self.index.get(id).clone();
+            if self.others_may_run() {
+                self.keep_source(id);
+            }
             let code = fragment.code..fragment.code + u64::from(fragment.length);
             for &guest in &self.index.entries_of(&fragment).to_vec() {
                 if self.table.get(guest).is_some_and(|entry| code.contains(&entry)) {
@@ -54,11 +60,6 @@ impl Engine {
                 // A thunk of its own may lead here.
                 self.table.withdraw(guest);
                 for number in self.index.incoming(guest) {
-                    if self.cache.free() < STUB_BYTES {
-                        // No room to say where the branch goes instead: drop it with everything else.
-                        self.flush();
-                        return;
-                    }
                     self.unlink(number);
                 }
             }
@@ -66,10 +67,28 @@ impl Engine {
         }
     }
 
-    /// Sends an exit back to its stub, making one if it has none.
+    fn others_may_run(&self) -> bool {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).are_several()
+    }
+
+    /// Keeps the guest's code of a fragment that others may be in when it has changed.
+    fn keep_source(&mut self, id: FragmentId) {
+        let fragment = self.index.get(id);
+        let mut bytes = vec![0; (fragment.end - fragment.start) as usize];
+        let (to, from) = (HostAddr(bytes.as_mut_ptr() as usize), HostAddr(fragment.start as usize));
+        // SAFETY: the destination has as many bytes; the source lies in the guest's window. What cannot be read is gone.
+        unsafe { copy(to, from, bytes.len()) };
+        self.index.keep_source(id, &bytes);
+    }
+
+    /// Sends an exit back to its stub, making one if it has none. Without room for one the cache is overfull.
     fn unlink(&mut self, number: u32) {
         let exit = self.index.exit(number);
         if !exit.linked {
+            return;
+        }
+        if exit.stub.is_none() && self.cache.free() < MAX_EMITTED + STUB_BYTES {
+            self.is_overfull = true;
             return;
         }
         let stub = exit.stub.unwrap_or_else(|| self.add_stub(number));
@@ -96,21 +115,36 @@ impl Engine {
         address
     }
 
-    /// If the guest stored into a page that is only write-protected because code was translated from it: lifts the
-    /// protection and says so.
-    pub fn write_to_watched(&mut self, address: GuestAddr) -> bool {
-        let Some(range) = GuestRange::new(address.page_start(), u64::from(PAGE)) else { return false };
+    /// If the guest stored, with the instruction at `pc`, into a page that is only write-protected because code was
+    /// translated from it, or was until another thread did the same: lifts the protection, and says whether the
+    /// instruction lies in that page itself. It has to be carried out again.
+    pub fn write_to_watched(&mut self, address: GuestAddr, pc: u32) -> Option<bool> {
+        let range = GuestRange::new(address.page_start(), u64::from(PAGE))?;
         let page = (address.0 / u64::from(PAGE)) as u32;
-        if address.0 >= window::WINDOW_END || !self.pages.is_watched(page) {
-            return false;
+        if address.0 >= window::WINDOW_END {
+            return None;
         }
-        self.counters.code_writes += 1;
-        self.invalidate(range, true);
-        true
+        if self.pages.is_watched(page) {
+            self.counters.code_writes += 1;
+            self.invalidate(range, true);
+            self.lifted = None;
+        } else if !self.others_may_run() || !self.is_lifted_for(address, pc) {
+            return None;
+        }
+        Some(self.is_near_code(address, pc))
+    }
+
+    /// Whether another thread may have lifted the protection that a store has met. Believed once in a row for the same store: a
+    /// page may be read-only for reasons that only the host knows.
+    fn is_lifted_for(&mut self, address: GuestAddr, pc: u32) -> bool {
+        let may_write = self.pages.rights_at(address.0).is_some_and(|rights| rights.contains(Rights::WRITE));
+        let is_first = self.lifted != Some((address, pc));
+        self.lifted = Some((address, pc));
+        may_write && is_first
     }
 
     /// Whether an instruction lies in, or reaches into, the page of an address.
-    pub fn is_near_code(&self, address: GuestAddr, pc: u32) -> bool {
+    fn is_near_code(&self, address: GuestAddr, pc: u32) -> bool {
         let page = (address.0 / u64::from(PAGE)) as u32;
         page == pc / PAGE || page == pc.saturating_add(15) / PAGE
     }
@@ -127,14 +161,14 @@ impl Engine {
         }
     }
 
-    /// Drops all translations. No guest thread is in emitted code.
+    /// Drops all translations. No other thread is inside (see [`crate::threads`]).
     pub fn flush(&mut self) {
         self.counters.flushes += 1;
         self.index.clear();
         self.table.clear();
         self.verifier.clear();
         self.cache.clear();
-        self.bases_used = false;
+        self.is_overfull = false;
     }
 
     /// Records rights, and forgets code and watches of whatever was there.

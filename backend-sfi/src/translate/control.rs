@@ -5,14 +5,18 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use super::emit::{Operand, R11, RSP};
 use super::encoding::{confined_operand, register_number};
 use super::linkage::{self, Expectation};
+use super::segment::segment_base;
 use super::{Environment, ExitSite, Flow, Translator};
 
 /// Length of `jmp rel32`.
 const JUMP_BYTES: u32 = 5;
+/// Length of `cmp dword [disp32], imm32` with 32-bit addressing.
+const COMPARISON_BYTES: u32 = 12;
 
 impl Translator {
     /// `jmp rel`
     pub(super) fn jump(&mut self, target: u32) -> Flow {
+        self.emitter.align_link(1);
         let site = self.emitter.jump(0);
         self.forward.push((site, target));
         Flow::Ends
@@ -22,6 +26,7 @@ impl Translator {
     pub(super) fn conditional_jump(&mut self, instruction: &Instruction) -> Flow {
         // iced numbers the conditions as instructions do, after a `None`.
         let condition = instruction.condition_code() as u8 - 1;
+        self.emitter.align_link(2);
         let site = self.emitter.jump_if(condition, 0);
         self.forward.push((site, instruction.near_branch_target() as u32));
         Flow::Continues
@@ -42,6 +47,7 @@ impl Translator {
             Mnemonic::Loop => 0xe2,
             _ => 0xe3,
         };
+        self.emitter.align_link(5);
         self.emitter.bytes(&[opcode, 2, 0xeb, JUMP_BYTES as u8]);
         let site = self.emitter.jump(0);
         self.forward.push((site, instruction.near_branch_target() as u32));
@@ -100,8 +106,11 @@ impl Translator {
     /// ```
     fn expected_jump(&mut self, instruction: &Instruction, expected: u32) {
         let slot = instruction.ip_rel_memory_address() as u32;
+        self.emitter.align_link(COMPARISON_BYTES + 3);
+        let start = self.emitter.offset();
         self.emitter.with_operand(&[0x81], 7, Operand { displacement: slot, ..Operand::default() });
         self.emitter.bytes(&expected.to_le_bytes());
+        debug_assert_eq!(self.emitter.offset() - start, COMPARISON_BYTES, "the jump is aligned");
         self.emitter.bytes(&[0x75, JUMP_BYTES as u8]);
         self.jump(expected);
     }
@@ -119,20 +128,27 @@ impl Translator {
                 if instruction.memory_size().size() != 8 {
                     return false;
                 }
-                let Some(operand) = self.operand(instruction) else { return false };
+                let Some(operand) = confined_operand(instruction) else { return false };
+                let Some(operand) = self.based_operand(instruction, operand) else { return false };
                 self.emitter.load32(R11, operand);
             }
         }
         true
     }
 
-    /// The memory operand with the guest's segment base folded in.
-    pub(super) fn operand(&mut self, instruction: &Instruction) -> Option<Operand> {
-        let mut operand = confined_operand(instruction)?;
-        if let Some(base) = self.segment_base(instruction) {
-            operand.displacement = operand.displacement.wrapping_add(base as u32);
-        }
-        Some(operand)
+    /// An indirect branch's memory operand, with the guest's segment base in r11 if it is relative to one. `None` for forms
+    /// that hardly exist.
+    fn based_operand(&mut self, instruction: &Instruction, operand: Operand) -> Option<Operand> {
+        let Some(base) = segment_base(instruction) else { return Some(operand) };
+        let with_base = match operand {
+            Operand { base: None, index: None, .. } => Operand { base: Some(R11), ..operand },
+            Operand { base: Some(other), index: None, .. } if other != RSP && other != R11 => {
+                Operand { base: Some(R11), index: Some((other, 0)), ..operand }
+            }
+            _ => return None,
+        };
+        self.emitter.load_base(base, R11);
+        Some(with_base)
     }
 
     /// `ret`, `ret imm16`

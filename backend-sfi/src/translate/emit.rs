@@ -11,6 +11,15 @@ pub const R11: RegisterNumber = 11;
 /// rsp.
 pub const RSP: RegisterNumber = 4;
 
+/// A segment whose base a guest chooses. The numbers index [`Context::guest_bases`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentBase {
+    /// FS.
+    Fs = 0,
+    /// GS.
+    Gs = 1,
+}
+
 /// A confined memory operand: `[base + index * scale + displacement]` modulo 2^32.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Operand {
@@ -21,6 +30,9 @@ pub struct Operand {
     /// Added modulo 2^32.
     pub displacement: u32,
 }
+
+/// Instructions of zero to three bytes that do nothing (SDM volume 2, NOP).
+const NOPS: [&[u8]; 4] = [&[], &[0x90], &[0x66, 0x90], &[0x0f, 0x1f, 0x00]];
 
 /// Code being emitted, for a known address.
 #[derive(Debug, Default)]
@@ -72,8 +84,17 @@ impl Emitter {
         self.context_access(0x8b, slot, register);
     }
 
+    /// `mov register, fs:[guest base]`.
+    pub fn load_base(&mut self, base: SegmentBase, register: RegisterNumber) {
+        self.context_slot(0x8b, offset_of!(Context, guest_bases) + 8 * base as usize, register);
+    }
+
     fn context_access(&mut self, opcode: u8, slot: usize, register: RegisterNumber) {
-        let displacement = self.context + (offset_of!(Context, spill) + 8 * slot) as i32;
+        self.context_slot(opcode, offset_of!(Context, spill) + 8 * slot, register);
+    }
+
+    fn context_slot(&mut self, opcode: u8, offset: usize, register: RegisterNumber) {
+        let displacement = self.context + offset as i32;
         let rex = 0x48 | if register & 8 != 0 { 4 } else { 0 };
         self.bytes(&[0x64, rex, opcode, 0x04 | (register & 7) << 3, 0x25]);
         self.bytes(&displacement.to_le_bytes());
@@ -159,6 +180,15 @@ impl Emitter {
     /// `jmp gs:[r11 * 8]`: to where the dispatch table says.
     pub fn dispatch(&mut self) {
         self.bytes(&[0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0]);
+    }
+
+    /// Pads so that the rel32 field that comes `ahead` bytes from here can be patched by one atomic store: it lies within
+    /// eight aligned bytes.
+    pub fn align_link(&mut self, ahead: u32) {
+        let into = (self.address_of(self.offset() + ahead) % 8) as usize;
+        if into > 4 {
+            self.bytes(NOPS[8 - into]);
+        }
     }
 
     /// `jmp rel32` to an address; returns the offset of the rel32 field.

@@ -13,6 +13,7 @@ pub mod emit;
 mod encoding;
 pub mod linkage;
 mod plain;
+pub mod segment;
 mod stack;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
@@ -36,10 +37,6 @@ pub struct Constants {
     pub special: u64,
     /// The gate for system calls.
     pub syscall: u64,
-    /// The guest's FS base.
-    pub fs_base: u64,
-    /// The guest's GS base.
-    pub gs_base: u64,
 }
 
 /// Where one guest instruction's code begins.
@@ -105,7 +102,6 @@ pub struct Translator {
     run: Vec<Instruction>,
     classes: Vec<Class>,
     instruction_count: usize,
-    uses_bases: bool,
     end: u32,
     body: u32,
 }
@@ -148,16 +144,9 @@ impl Translator {
             run: Vec::new(),
             classes: Vec::new(),
             instruction_count: 0,
-            uses_bases: false,
             end: 0,
             body: 0,
         }
-    }
-
-    /// Changes the guest's segment bases; code that uses them must be dropped.
-    pub fn set_bases(&mut self, fs_base: u64, gs_base: u64) {
-        self.constants.fs_base = fs_base;
-        self.constants.gs_base = gs_base;
     }
 
     /// The guest's code from where the next translation starts: a private copy, taken once.
@@ -195,11 +184,6 @@ impl Translator {
         self.instruction_count
     }
 
-    /// Whether the code holds the guest's segment bases.
-    pub fn uses_bases(&self) -> bool {
-        self.uses_bases
-    }
-
     /// Guest address past the last translated byte.
     pub fn end(&self) -> u32 {
         self.end
@@ -224,7 +208,6 @@ impl Translator {
         self.indirect_entries.clear();
         self.forward.clear();
         self.instruction_count = 0;
-        self.uses_bases = false;
         self.end = source.start;
         if source.indirect {
             self.indirect_entry(source.start);
@@ -291,9 +274,7 @@ impl Translator {
             self.run.push(Instruction::default());
             let instruction = self.run.last_mut().expect("just pushed");
             decoder.decode_out(instruction);
-            let unset = !first && instruction.segment_prefix() == Register::FS && self.constants.fs_base == 0;
-            if instruction.is_invalid() || instruction.next_ip() > 0xffff_0000 || unset {
-                // A program that has no thread pointer yet will have set it when it comes to such an instruction.
+            if instruction.is_invalid() || instruction.next_ip() > 0xffff_0000 {
                 self.run.pop();
                 break;
             }

@@ -3,12 +3,13 @@
 use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpKind, Register};
 
 use super::encoding::{clear_index_extension, has_memory_operand, is_legacy_prefix, layout, register_number};
+use super::segment::segment_base;
 use super::{Flow, Translator};
 
 /// The register that `rep` counts in.
 const RCX: super::emit::RegisterNumber = 1;
 /// Longest instruction that the processor accepts, in bytes.
-const MAX_LENGTH: usize = 15;
+pub(super) const MAX_LENGTH: usize = 15;
 
 impl Translator {
     /// An instruction without control flow and without implicit memory operands of its own kind.
@@ -91,7 +92,7 @@ impl Translator {
         let (mut bytes, length) = self.original(instruction);
         if !has_memory_operand(instruction) {
             if implicit_data_pointer(instruction) {
-                if self.segment_base(instruction).is_some() {
+                if segment_base(instruction).is_some() {
                     return self.special(instruction.ip() as u32);
                 }
                 self.emitter.bytes(&[0x67]);
@@ -99,11 +100,11 @@ impl Translator {
             self.emit_without_prefixes(&bytes[..length], |prefix| matches!(prefix, 0x64 | 0x65));
             return Flow::Continues;
         }
+        if let Some(base) = segment_base(instruction) {
+            return self.copy_with_segment_base(instruction, base);
+        }
         if is_offset_form(instruction.code()) {
             return self.offset_form(instruction);
-        }
-        if self.segment_base(instruction).is_some() {
-            return self.copy_with_segment_base(instruction);
         }
         if instruction.is_ip_rel_memory_operand() {
             return self.copy_ip_relative(instruction, &mut bytes, length);
@@ -115,7 +116,7 @@ impl Translator {
             self.emitter.bytes(&[0x67]);
             self.emitter.bytes(&bytes[..length]);
         } else {
-            return self.reencode_confined(instruction, 0);
+            return self.reencode_confined(instruction);
         }
         Flow::Continues
     }
@@ -132,13 +133,13 @@ impl Translator {
     /// A RIP-relative operand becomes absolute: ModRM's rm selects a SIB byte without base and index.
     fn copy_ip_relative(&mut self, instruction: &Instruction, bytes: &mut [u8; 16], length: usize) -> Flow {
         let target = instruction.ip_rel_memory_address() as u32;
-        let Some(displacement) = displacement_offset(bytes, length, instruction) else {
-            return self.reencode_confined(instruction, 0);
+        let Some(displacement) = displacement_offset(&bytes[..length], instruction) else {
+            return self.reencode_confined(instruction);
         };
         let own_prefix =
             bytes[..length].iter().take_while(|&&byte| is_legacy_prefix(byte)).any(|&byte| byte == 0x67);
         if length + 2 > MAX_LENGTH {
-            return self.reencode_confined(instruction, 0);
+            return self.reencode_confined(instruction);
         }
         let parts = layout(&bytes[..length], instruction);
         clear_index_extension(&mut bytes[..length], parts);
@@ -155,76 +156,19 @@ impl Translator {
 
     /// `mov al, [imm64]` and its kin: re-encoded with an ordinary operand.
     fn offset_form(&mut self, instruction: &Instruction) -> Flow {
-        use Code as C;
-        let base = self.segment_base(instruction).unwrap_or(0);
-        let operand = super::emit::Operand {
-            displacement: (instruction.memory_displacement64().wrapping_add(base)) as u32,
-            ..Default::default()
-        };
-        let code = instruction.code();
-        if matches!(code, C::Mov_RAX_moffs64 | C::Mov_moffs64_RAX) {
-            let opcode = if code == C::Mov_RAX_moffs64 { 0x8b } else { 0x89 };
-            let mut replacement = *instruction;
-            replacement.set_code(if opcode == 0x8b { C::Mov_r64_rm64 } else { C::Mov_rm64_r64 });
-            return self.reencode_absolute(instruction, replacement, operand.displacement);
-        }
-        let (prefix, opcode): (&[u8], &[u8]) = match code {
-            C::Mov_AL_moffs8 => (&[], &[0x8a]),
-            C::Mov_moffs8_AL => (&[], &[0x88]),
-            C::Mov_AX_moffs16 => (&[0x66], &[0x8b]),
-            C::Mov_moffs16_AX => (&[0x66], &[0x89]),
-            C::Mov_EAX_moffs32 => (&[], &[0x8b]),
-            _ => (&[], &[0x89]),
-        };
-        self.emitter.bytes(prefix);
-        self.emitter.with_operand(opcode, 0, operand);
-        Flow::Continues
+        let mut replacement = *instruction;
+        replacement.set_code(ordinary_form(instruction.code()));
+        self.reencode_absolute(instruction, replacement, instruction.memory_displacement64() as u32)
     }
 
-    /// The base that an FS or GS override adds, if there is one.
-    pub(super) fn segment_base(&mut self, instruction: &Instruction) -> Option<u64> {
-        let base = match instruction.memory_segment() {
-            Register::FS => self.constants.fs_base,
-            Register::GS => self.constants.gs_base,
-            _ => return None,
-        };
-        self.uses_bases = true;
-        Some(base)
-    }
-
-    /// An operand relative to the guest's FS or GS base: the base is a constant of this translation.
-    fn copy_with_segment_base(&mut self, instruction: &Instruction) -> Flow {
-        let base = self.segment_base(instruction).unwrap_or(0);
-        let (bytes, length) = self.original(instruction);
-        // The common form, fs:[disp32]: 0x64 first, then an absolute operand. Only the prefix and the number change.
-        let absolute =
-            instruction.memory_base() == Register::None && instruction.memory_index() == Register::None;
-        if absolute
-            && matches!(bytes[0], 0x64 | 0x65)
-            && !bytes[1..length]
-                .iter()
-                .take_while(|&&byte| is_legacy_prefix(byte))
-                .any(|&byte| matches!(byte, 0x64..=0x67))
-            && let Some(displacement) = displacement_offset(&bytes, length, instruction)
-        {
-            let value = (instruction.memory_displacement64()).wrapping_add(base) as u32;
-            self.emitter.bytes(&[0x67]);
-            self.emitter.bytes(&bytes[1..displacement]);
-            self.emitter.bytes(&value.to_le_bytes());
-            self.emitter.bytes(&bytes[displacement + 4..length]);
-            return Flow::Continues;
-        }
-        self.reencode_confined(instruction, base)
-    }
-
-    /// Encodes the instruction anew with a confined operand, `base` added to its displacement.
-    pub(super) fn reencode_confined(&mut self, instruction: &Instruction, base: u64) -> Flow {
+    /// Encodes the instruction anew with a confined operand.
+    pub(super) fn reencode_confined(&mut self, instruction: &Instruction) -> Flow {
         if instruction.is_ip_rel_memory_operand() {
-            let target = instruction.ip_rel_memory_address().wrapping_add(base) as u32;
+            let target = instruction.ip_rel_memory_address() as u32;
             return self.reencode_absolute(instruction, *instruction, target);
         }
         if instruction.memory_base() == Register::None && instruction.memory_index() == Register::None {
-            let target = instruction.memory_displacement64().wrapping_add(base) as u32;
+            let target = instruction.memory_displacement64() as u32;
             return self.reencode_absolute(instruction, *instruction, target);
         }
         let mut replacement = *instruction;
@@ -235,7 +179,7 @@ impl Translator {
         if let Some(narrow) = narrow(instruction.memory_index()) {
             replacement.set_memory_index(narrow);
         }
-        let displacement = instruction.memory_displacement64().wrapping_add(base) as u32;
+        let displacement = instruction.memory_displacement64() as u32;
         replacement.set_memory_displacement64(u64::from(displacement));
         let vector_index = instruction.is_vsib();
         replacement.set_memory_displ_size(if displacement == 0 && !vector_index { 0 } else { 4 });
@@ -278,9 +222,9 @@ impl Translator {
 }
 
 /// Offset of a 32-bit displacement in the encoding, or `None` where it is not where it should be.
-fn displacement_offset(bytes: &[u8; 16], length: usize, instruction: &Instruction) -> Option<usize> {
+pub(super) fn displacement_offset(bytes: &[u8], instruction: &Instruction) -> Option<usize> {
     let tail = immediate_bytes(instruction);
-    let offset = length.checked_sub(tail + 4)?;
+    let offset = bytes.len().checked_sub(tail + 4)?;
     let stored = u32::from_le_bytes(bytes[offset..offset + 4].try_into().ok()?);
     let expected = if instruction.is_ip_rel_memory_operand() {
         (instruction.ip_rel_memory_address()).wrapping_sub(instruction.next_ip()) as u32
@@ -314,23 +258,28 @@ fn has_register_immediate(instruction: &Instruction) -> bool {
         && !(0..4).any(|operand| instruction.op_kind(operand) == OpKind::Immediate8)
 }
 
-fn narrow(register: Register) -> Option<Register> {
+pub(super) fn narrow(register: Register) -> Option<Register> {
     register.is_gpr64().then(|| Register::EAX + register.number() as u32)
 }
 
 fn is_offset_form(code: Code) -> bool {
+    ordinary_form(code) != code
+}
+
+/// A `mov` between the accumulator and a 64-bit address, with a ModRM operand instead; any other instruction as it is.
+pub(super) fn ordinary_form(code: Code) -> Code {
     use Code as C;
-    matches!(
-        code,
-        C::Mov_AL_moffs8
-            | C::Mov_AX_moffs16
-            | C::Mov_EAX_moffs32
-            | C::Mov_RAX_moffs64
-            | C::Mov_moffs8_AL
-            | C::Mov_moffs16_AX
-            | C::Mov_moffs32_EAX
-            | C::Mov_moffs64_RAX
-    )
+    match code {
+        C::Mov_AL_moffs8 => C::Mov_r8_rm8,
+        C::Mov_AX_moffs16 => C::Mov_r16_rm16,
+        C::Mov_EAX_moffs32 => C::Mov_r32_rm32,
+        C::Mov_RAX_moffs64 => C::Mov_r64_rm64,
+        C::Mov_moffs8_AL => C::Mov_rm8_r8,
+        C::Mov_moffs16_AX => C::Mov_rm16_r16,
+        C::Mov_moffs32_EAX => C::Mov_rm32_r32,
+        C::Mov_moffs64_RAX => C::Mov_rm64_r64,
+        other => other,
+    }
 }
 
 /// maskmov and clzero address memory through rdi or rax without saying so; 0x67 confines them.

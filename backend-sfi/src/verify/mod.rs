@@ -172,9 +172,11 @@ impl Verifier {
     }
 
     /// Whether the rel32 at `site` may be made to lead to `target`: the site belongs to a live branch that is
-    /// not a system call's, and the target is a boundary of a live fragment or a gate for exits.
+    /// not a system call's and lies within eight aligned bytes, so that threads that run it see the old branch or the
+    /// new one; and the target is a boundary of a live fragment or a gate for exits.
     pub fn may_link(&self, site: u64, target: u64) -> bool {
         self.marks.has(Mark::LinkSite, site)
+            && site % 8 <= 4
             && (self.is_boundary(target) || self.layout.gates.is_exit(target))
     }
 

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 pub(crate) const CACHE: u64 = 0x7f00_0000_0000;
 pub(crate) const OTHER: u64 = CACHE + 0x1000;
 /// Where cases lie: at no multiple of the verifier's words.
-pub(crate) const PLACE: u64 = CACHE + 0x2035;
+pub(crate) const PLACE: u64 = CACHE + 0x2038;
 const NOWHERE: u64 = CACHE + 0x8000;
 
 /// `movabs rax, 0`, `jmp` to itself: a boundary at the first byte and none at the second.

@@ -56,6 +56,7 @@ pub(super) fn start<B: IsolationBackend, M: SyscallMonitor>(
     // SAFETY: the child runs `run_child` on a stack of its own with a valid argument, and never returns; this thread is
     // suspended meanwhile, so that `child` and all it borrows have one user at a time.
     let cloned = Errno::from_raw_result(unsafe { arch::clone_with_shared_memory(&call) });
+    thread.process.backend.after_vfork_in_parent();
     saved.restore(thread);
     let pid = cloned?;
     report_to_parent(thread, request, pid as i32, pidfd);

@@ -48,6 +48,10 @@ static ASK: AtomicUsize = AtomicUsize::new(0);
 static INHERITED_IGNORED: AtomicU64 = AtomicU64::new(0);
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
+/// How to ask the backend whether a signal is its own.
+static IS_OWN: AtomicUsize = AtomicUsize::new(0);
+
+type IsOwn = fn(&libc::siginfo_t) -> bool;
 type Ask = unsafe fn(*const c_void, bool, &mut libc::siginfo_t, &mut libc::ucontext_t) -> SignalRoute;
 
 /// Takes over the signals that instructions raise, and gives the calling thread a stack for handlers. Once a process.
@@ -57,6 +61,7 @@ pub fn install<B: IsolationBackend>(backend: &'static B) -> io::Result<()> {
     core::mem::forget(stack);
     BACKEND.store((&raw const *backend).cast_mut().cast(), Ordering::Relaxed);
     ASK.store(ask_backend::<B> as *const () as usize, Ordering::Relaxed);
+    IS_OWN.store(B::is_own_signal as *const () as usize, Ordering::Relaxed);
     ENTRY.store(B::signal_entry(on_signal) as *const () as usize, Ordering::Relaxed);
     IS_INSTALLED.store(true, Ordering::Release);
     for signal in Signal::SYNCHRONOUS {
@@ -212,6 +217,10 @@ unsafe extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, contex
         }
         return;
     }
+    if is_backends_own(info) {
+        ask(false, info, context);
+        return;
+    }
     // SAFETY: a siginfo is 128 bytes, all written by the kernel.
     let bytes = unsafe { (&raw const *info).cast::<[u8; SigInfo::SIZE]>().read() };
     WAITING.with(|waiting| waiting.push(SigInfo::from_bytes(bytes)));
@@ -225,6 +234,15 @@ fn keep_blocked(context: &mut libc::ucontext_t) {
     let mask = (&raw mut context.uc_sigmask).cast::<SigSet>();
     // SAFETY: the kernel's mask is the first eight bytes of the C library's larger type.
     unsafe { mask.write(SigSet::FULL.as_host_mask()) };
+}
+
+fn is_backends_own(info: &libc::siginfo_t) -> bool {
+    if !IS_INSTALLED.load(Ordering::Acquire) {
+        return false;
+    }
+    // SAFETY: `install` stored a function of this type before it set the flag.
+    let function = unsafe { core::mem::transmute::<usize, IsOwn>(IS_OWN.load(Ordering::Relaxed)) };
+    function(info)
 }
 
 fn ask(synchronous: bool, info: &mut libc::siginfo_t, context: &mut libc::ucontext_t) -> SignalRoute {

@@ -109,7 +109,7 @@ fn tell(steps: u64, before: &ThreadState, found: &[String]) -> ! {
     let bytes =
         super::guest_bytes(pc, 64).or_else(|| super::guest_bytes(pc, ((pc | 0xfff) + 1 - pc) as usize));
     eprintln!("its fragment, translated by itself:");
-    eprint!("{}", dump::fragment(&bytes.unwrap_or_default(), pc as u32, before.registers.fs_base).0);
+    eprint!("{}", dump::fragment(&bytes.unwrap_or_default(), pc as u32).0);
     std::process::exit(1)
 }
 
@@ -240,5 +240,13 @@ unsafe impl IsolationBackend for Stepping {
 
     fn after_vfork_in_child(&self) -> Result<(), BackendError> {
         self.inner.after_vfork_in_child()
+    }
+
+    fn after_vfork_in_parent(&self) {
+        self.inner.after_vfork_in_parent();
+    }
+
+    fn is_own_signal(info: &libc::siginfo_t) -> bool {
+        SfiBackend::is_own_signal(info)
     }
 }
