@@ -107,7 +107,7 @@ fn collect(directory: &Path, prefix: &str, files: &mut BTreeMap<String, (u32, Ve
 }
 
 /// Where two texts part: the line, and a few lines of both from there.
-fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
+pub(crate) fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
     let line = theirs[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
     let start = theirs[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
