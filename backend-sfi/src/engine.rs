@@ -451,6 +451,9 @@ impl Engine {
 
     /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.
     pub fn recover(&mut self, host_pc: u64, spilled: &Spilled, registers: &mut Registers) -> Standing {
+        if let Some(number) = self.index.stub_containing(host_pc, STUB_BYTES) {
+            return Standing::At(self.index.exit(number).target);
+        }
         let found = self.index.containing(host_pc).and_then(|fragment| {
             let code = self.cache.bytes(fragment.code..fragment.code + u64::from(fragment.length));
             recover::recover(&self.index, fragment, code, host_pc, spilled, registers)

@@ -79,6 +79,9 @@ pub struct Index {
     exits: Vec<PackedExit>,
     /// Guest addresses of indirect entries.
     entries: Vec<u32>,
+    /// Stubs that were made after their fragments: offset in the cache, number of the exit. Ascending, as the cache is
+    /// filled.
+    stubs: Vec<(u32, u32)>,
     /// Fragments by the guest pages that they cover.
     pages: HashMap<u32, Vec<FragmentId>, BuildHasherDefault<AddressHasher>>,
     /// First exit by the guest address it leads to.
@@ -104,6 +107,7 @@ impl Index {
             map: Vec::new(),
             exits: Vec::new(),
             entries: Vec::new(),
+            stubs: Vec::new(),
             pages: HashMap::default(),
             incoming: HashMap::default(),
             heads: HashMap::default(),
@@ -191,6 +195,24 @@ impl Index {
         let exit = &mut self.exits[number as usize];
         exit.next = exit.next & !LINKED | if linked { LINKED } else { 0 };
         exit.stub = stub.map_or(NONE, |stub| (stub - self.base) as u32);
+    }
+
+    /// The numbers of a fragment's exits.
+    pub fn exits_of(&self, fragment: &Fragment) -> core::ops::Range<u32> {
+        fragment.exits.0..fragment.exits.1
+    }
+
+    /// Notes a stub that was made for an exit after its fragment.
+    pub fn add_stub(&mut self, address: u64, number: u32) {
+        self.stubs.push(((address - self.base) as u32, number));
+    }
+
+    /// The exit whose stub of `length` bytes, made after its fragment, holds an address.
+    pub fn stub_containing(&self, address: u64, length: usize) -> Option<u32> {
+        let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
+        let after = self.stubs.partition_point(|&(start, _)| start <= offset);
+        let &(start, number) = self.stubs[..after].last()?;
+        (((offset - start) as usize) < length).then_some(number)
     }
 
     /// The live exits that lead to a guest address.
@@ -333,6 +355,7 @@ impl Index {
         self.map.clear();
         self.exits.clear();
         self.entries.clear();
+        self.stubs.clear();
         self.pages.clear();
         self.incoming.clear();
         self.heads.clear();

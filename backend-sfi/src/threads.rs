@@ -63,9 +63,10 @@ impl Threads {
         self.enrol();
     }
 
-    /// Whether there is more than one.
-    pub fn are_several(&self) -> bool {
-        self.members.len() > 1
+    /// Whether there are others than the calling thread.
+    pub fn are_others(&self) -> bool {
+        let own = context::current().cast_const();
+        self.members.iter().any(|member| member.context != own)
     }
 
     /// Says which task runs the calling thread's guest, if it is not the thread itself: a child of `vfork`.

@@ -216,7 +216,8 @@ pub struct Statistic {
 ///    domain, and what it returns stays the domain's for as long as the domain exists.
 /// 3. **Code.** A guest thread runs only instructions of ranges that were admitted and not retired since, and each of
 ///    them has the effect that the architecture gives it or is answered by an [`Exit`]. When `retire_code` has
-///    returned no thread runs an instruction of that range again.
+///    returned no thread comes to that range again; another one that is in the midst of it leaves within a bounded
+///    number of instructions, loops included.
 /// 4. **Control.** No instruction of a guest makes a system call; it ends in [`Exit::Syscall`], or in a fast path whose
 ///    check allowed it. No guest changes the backend's or the monitor's registers, stacks or segment bases. `run`
 ///    returns with the host thread's state as it was: stack, callee-saved registers, thread pointer, signal mask.

@@ -6,8 +6,6 @@ use endo_core::copy::copy;
 use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode};
 
 use super::{Engine, STUB_BYTES, host_protection};
-use crate::cache::Gate;
-use crate::context::{self, Context};
 use crate::fragments::{FragmentId, PAGE};
 use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
@@ -48,7 +46,11 @@ impl Engine {
             self.counters.retired += 1;
             let fragment = self.index.get(id).clone();
             if self.others_may_run() {
+                // Who is inside must come out, also of loops: within the fragment, or among others that are retired too.
                 self.keep_source(id);
+                for number in self.index.exits_of(&fragment) {
+                    self.unlink(number);
+                }
             }
             let code = fragment.code..fragment.code + u64::from(fragment.length);
             for &guest in &self.index.entries_of(&fragment).to_vec() {
@@ -68,7 +70,7 @@ impl Engine {
     }
 
     fn others_may_run(&self) -> bool {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).are_several()
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).are_others()
     }
 
     /// Keeps the guest's code of a fragment that others may be in when it has changed.
@@ -99,19 +101,15 @@ impl Engine {
     fn add_stub(&mut self, number: u32) -> u64 {
         assert!(self.cache.free() >= STUB_BYTES, "room for stubs is made with the fragments");
         let address = self.cache.next();
-        let displacement = context::displacement() + core::mem::offset_of!(Context, exit_info) as i32;
-        let mut stub = vec![0x64, 0xc7, 0x04, 0x25];
-        stub.extend_from_slice(&displacement.to_le_bytes());
-        stub.extend_from_slice(&number.to_le_bytes());
-        stub.push(0xe9);
-        let gate = self.cache.gate(Gate::Link);
-        stub.extend_from_slice(&((gate as i64 - (address as i64 + STUB_BYTES as i64)) as i32).to_le_bytes());
+        let stub = self.translator.stub(address, number);
+        assert_eq!(stub.len(), STUB_BYTES, "room was made for it");
         if self.verify != VerifyMode::Off {
             self.verifier
-                .admit(address, &stub, &Claims { indirect_entries: &[] })
+                .admit(address, stub, &Claims { indirect_entries: &[] })
                 .expect("a stub is what the verifier knows best");
         }
-        self.cache.append(&stub);
+        self.cache.append(stub);
+        self.index.add_stub(address, number);
         address
     }
 

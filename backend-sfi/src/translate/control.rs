@@ -195,6 +195,10 @@ impl Translator {
             if let Some(offset) = self.offset_of_guest(target) {
                 let address = self.emitter.address_of(offset);
                 self.emitter.set_target(site, address);
+                if offset <= site {
+                    // The way back in a loop is an exit too: when the fragment is retired, who runs it must get out.
+                    self.exits.push(ExitSite { site, target, stub: None });
+                }
             } else if let Some(address) = environment.lookup(target) {
                 self.emitter.set_target(site, address);
                 self.exits.push(ExitSite { site, target, stub: None });
@@ -208,19 +212,30 @@ impl Translator {
     /// The stubs of unlinked exits: each tells the gate its number.
     pub(super) fn emit_stubs(&mut self, environment: &impl Environment) {
         let first = environment.next_exit();
-        let gate = self.constants.link;
         for index in 0..self.exits.len() {
             let ExitSite { site, stub, .. } = self.exits[index];
             if stub.is_none() {
                 continue;
             }
             let offset = self.emitter.offset();
-            self.emitter.set_exit_info(first + index as u32);
-            self.emitter.jump(gate);
+            self.emit_stub(first + index as u32);
             let address = self.emitter.address_of(offset);
             self.emitter.set_target(site, address);
             self.exits[index].stub = Some(offset);
         }
+    }
+
+    /// The stub of an exit, by itself, to run at `address`. What was translated before is lost.
+    pub fn stub(&mut self, address: u64, number: u32) -> &[u8] {
+        self.emitter.restart(address);
+        self.emit_stub(number);
+        self.emitter.code()
+    }
+
+    fn emit_stub(&mut self, number: u32) {
+        self.emitter.set_exit_info(number);
+        let gate = self.constants.link;
+        self.emitter.jump(gate);
     }
 
     pub(super) fn offset_of_guest(&self, guest: u32) -> Option<u32> {

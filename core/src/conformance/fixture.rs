@@ -5,8 +5,8 @@ use std::io;
 
 use super::{Finding, host};
 use crate::{
-    BackendConfig, CodeSource, DomainId, Exit, Fault, FaultKind, GuestAddr, GuestRange, HostRange,
-    IsolationBackend, PAGE_SIZE, Registers, Rights, SignalStack, ThreadState,
+    BackendConfig, CodeSource, DomainId, Exit, Fault, FaultKind, GuestAddr, GuestRange, HostAddr, HostRange,
+    IsolationBackend, PAGE_SIZE, Registers, Rights, SignalStack, ThreadState, copy,
 };
 
 /// Where guest code starts.
@@ -95,10 +95,19 @@ impl<B: IsolationBackend> Fixture<B> {
         self.protect(self.host(start, length)?, Rights::empty())
     }
 
-    /// Stores into guest memory that the guest may write, as a system call would.
+    /// Stores into guest memory that the guest may write, as a system call would. A thread that runs code there may bring
+    /// the backend's write protection back in between.
     pub(super) fn store(&self, start: u64, bytes: &[u8]) -> Finding {
-        self.backend.before_write(MAIN, range(start, bytes.len() as u64));
-        self.poke(start, bytes)
+        let host = self.host(start, bytes.len() as u64)?;
+        let from = HostAddr(bytes.as_ptr() as usize);
+        for _ in 0..1000 {
+            self.backend.before_write(MAIN, range(start, bytes.len() as u64));
+            // SAFETY: `bytes` is valid; the range lies in the window; the suite's handler calls `recover`.
+            if unsafe { copy::copy(host.start, from, bytes.len()) } == 0 {
+                return Ok(());
+            }
+        }
+        Err(format!("{start:#x} cannot be written"))
     }
 
     /// A 64-bit word of guest memory.

@@ -60,6 +60,9 @@ table! { $;
         Mechanics code::unmapped_code_does_not_run;
         Mechanics code::data_does_not_run;
         Mechanics fork::parent_and_child_diverge_in_code;
+        Mechanics threads::threads_have_registers_and_bases_of_their_own;
+        Mechanics threads::code_that_one_thread_changes_is_new_to_all;
+        Mechanics threads::a_thread_in_a_loop_sees_that_the_loop_changes;
         Isolation fork::system_calls_of_a_forked_child_never_reach_the_kernel;
     }
 }

@@ -13,6 +13,7 @@ pub(super) mod registers;
 mod snippet;
 pub(super) mod stores;
 pub(super) mod syscalls;
+pub(super) mod threads;
 pub(super) mod vectors;
 
 pub use self::host_state::HIJACKED;

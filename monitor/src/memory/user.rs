@@ -122,13 +122,17 @@ impl<'a, B: IsolationBackend> UserMemory<'a, B> {
 
     /// Stores `bytes` at `start`. On EFAULT some of them may have been stored.
     pub fn write_bytes(&self, start: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
-        let host = self.locate_for_write(start, bytes.len() as u64)?;
+        // The backend may protect a page again between the two steps, for a thread that runs code on it.
+        const ATTEMPTS: usize = 8;
         let from = HostAddr(bytes.as_ptr() as usize);
-        // SAFETY: `bytes` is ours and valid; `host` comes from `host_range`; the monitor's handler calls `recover`.
-        match unsafe { copy::copy(host.start, from, bytes.len()) } {
-            0 => Ok(()),
-            _ => Err(Errno::EFAULT),
+        for _ in 0..ATTEMPTS {
+            let host = self.locate_for_write(start, bytes.len() as u64)?;
+            // SAFETY: `bytes` is ours and valid; `host` comes from `host_range`; the monitor's handler calls `recover`.
+            if unsafe { copy::copy(host.start, from, bytes.len()) } == 0 {
+                return Ok(());
+            }
         }
+        Err(Errno::EFAULT)
     }
 
     /// The value at `start`.
