@@ -166,11 +166,13 @@ impl Engine {
             .transpose()
             .map_err(|source| BackendError::Host { what: "cannot create the perf map", source })?;
         let dump = dump::create(config)?;
+        let pages = Pages::new(config.watched)
+            .map_err(|source| BackendError::Host { what: "cannot reserve the page tables", source })?;
         Ok(Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
             index: Index::new(cache.range().start)?,
-            pages: Pages::new(config.watched),
+            pages,
             counters: Counters::default(),
             verify: config.verify,
             claimed: Vec::new(),

@@ -1,8 +1,11 @@
 //! What the backend knows of guest pages: their rights, which may run, and which are watched for stores.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use endo_core::{CodeSource, GuestAddr, GuestRange, PAGE_SIZE, Rights, WatchedHull};
+
+use crate::window::LazyArray;
 
 /// Values by range of guest addresses; ranges never overlap.
 #[derive(Clone, Debug)]
@@ -55,37 +58,28 @@ impl<V: Copy> RangeMap<V> {
 }
 
 /// The backend's page tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pages {
     /// Rights as assigned.
     pub rights: RangeMap<Rights>,
     /// Admitted code.
     pub code: RangeMap<CodeSource>,
     /// One bit a page: writable by right, but write-protected because code was translated from it.
-    watched: Watched,
+    watched: LazyArray<u64>,
     /// Who else has to know which pages are watched.
     hull: Option<&'static WatchedHull>,
 }
 
-/// A bit for each page of the window.
-#[derive(Debug)]
-struct Watched(Vec<u64>);
-
-impl Default for Watched {
-    fn default() -> Self {
-        Watched(vec![0; 1 << 14])
-    }
-}
-
 impl Pages {
     /// No pages. What is watched is noted in `hull` too.
-    pub fn new(hull: Option<&'static WatchedHull>) -> Self {
-        Pages { hull, ..Self::default() }
+    pub fn new(hull: Option<&'static WatchedHull>) -> io::Result<Self> {
+        let (rights, code) = (RangeMap::default(), RangeMap::default());
+        Ok(Pages { rights, code, watched: LazyArray::new(1 << 14)?, hull })
     }
 
     /// Whether a page is watched.
     pub fn is_watched(&self, page: u32) -> bool {
-        self.watched.0[(page / 64) as usize] & (1 << (page % 64)) != 0
+        self.watched[(page / 64) as usize] & (1 << (page % 64)) != 0
     }
 
     /// Marks or unmarks a page as watched; the caller changes its protection afterwards.
@@ -94,14 +88,14 @@ impl Pages {
         if let (true, Some(hull), Some(range)) = (watched, self.hull, range) {
             hull.include(range);
         }
-        let word = &mut self.watched.0[(page / 64) as usize];
+        let word = &mut self.watched[(page / 64) as usize];
         if watched { *word |= 1 << (page % 64) } else { *word &= !(1 << (page % 64)) }
     }
 
     /// The watched pages among `first..=last`.
     pub fn watched_in(&self, first: u32, last: u32) -> Vec<u32> {
         (first / 64..=last / 64)
-            .filter(|&word| self.watched.0[word as usize] != 0)
+            .filter(|&word| self.watched[word as usize] != 0)
             .flat_map(|word| word * 64..word * 64 + 64)
             .filter(|&page| (first..=last).contains(&page) && self.is_watched(page))
             .collect()
@@ -144,7 +138,7 @@ mod tests {
 
     #[test]
     fn watched_pages_are_found_across_words() {
-        let mut pages = Pages::default();
+        let mut pages = Pages::new(None).unwrap();
         for page in [3, 63, 64, 130] {
             pages.set_watched(page, true);
         }

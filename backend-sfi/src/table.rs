@@ -5,14 +5,18 @@
 //! until a verified indirect entry is published for its address; memory that was never touched reads 0, and a jump to 0
 //! faults with the target still in r11, which the runtime treats as a miss.
 
+use std::io;
+
 use endo_core::BackendError;
 
-use crate::window;
+use crate::window::{self, LazyArray};
 
 const ENTRIES: u64 = 1 << 32;
 const BYTES: u64 = ENTRIES * 8;
-/// Guest bytes whose entries are filled in one go: one guest page, 32 KiB of table.
-const CHUNK: u64 = 4096;
+/// Guest bytes whose entries are filled in one go: one page of table. To get a page costs the kernel more than a
+/// microsecond and each fork copies its page table entry, so untouched neighbours are left alone; that an indirect branch
+/// comes to them first, and faults, is rarer.
+const CHUNK: u64 = 512;
 
 /// The table.
 #[derive(Debug)]
@@ -20,21 +24,21 @@ pub struct DispatchTable {
     base: u64,
     miss: u64,
     /// One bit a chunk: its entries have been filled.
-    filled: Vec<u64>,
+    filled: LazyArray<u64>,
 }
 
 impl DispatchTable {
     /// Reserves the table. `miss` is where an indirect branch to untranslated code goes.
     pub fn new(miss: u64) -> Result<Self, BackendError> {
-        let base = window::map(None, BYTES, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(|source| {
-            BackendError::Host {
-                what: "cannot reserve 32 GiB of address space for the dispatch table",
-                source,
-            }
-        })?;
+        let fail = |source: io::Error| BackendError::Host {
+            what: "cannot reserve 32 GiB of address space for the dispatch table",
+            source,
+        };
+        let filled = LazyArray::new((ENTRIES / CHUNK / 64) as usize).map_err(fail)?;
+        let base = window::map(None, BYTES, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(fail)?;
         // SAFETY: advice about memory that was just mapped. A huge page here would cost 2 MiB for 256 KiB of guest code.
         unsafe { libc::madvise(base as *mut _, BYTES as usize, libc::MADV_NOHUGEPAGE) };
-        Ok(DispatchTable { base, miss, filled: vec![0; (ENTRIES / CHUNK / 64) as usize] })
+        Ok(DispatchTable { base, miss, filled })
     }
 
     /// What GS holds while the guest runs.
@@ -42,7 +46,7 @@ impl DispatchTable {
         self.base
     }
 
-    /// Makes entries of the page around a guest address lead to the miss gate, unless they have been filled before.
+    /// Makes entries of the chunk around a guest address lead to the miss gate, unless they have been filled before.
     pub fn prepare(&mut self, guest: u32) {
         let chunk = u64::from(guest) / CHUNK;
         let (word, bit) = ((chunk / 64) as usize, 1 << (chunk % 64));
@@ -51,10 +55,8 @@ impl DispatchTable {
         }
         self.filled[word] |= bit;
         let start = (self.base + chunk * CHUNK * 8) as *mut u64;
-        // SAFETY: advice only; where the kernel does not know it, the stores below fault the pages in one by one.
-        unsafe { libc::madvise(start.cast(), (CHUNK * 8) as usize, libc::MADV_POPULATE_WRITE) };
         // SAFETY: the chunk lies in the table, and `&mut self` makes this the only access to it from the host; the guest's
-        // threads only read it, and not these entries before code of this page has been translated.
+        // threads only read it, and not these entries before code near them has been translated.
         let entries = unsafe { core::slice::from_raw_parts_mut(start, CHUNK as usize) };
         entries.fill(self.miss);
     }
@@ -89,7 +91,7 @@ impl DispatchTable {
     pub fn clear(&mut self) {
         // SAFETY: the table is private anonymous memory of ours: it reads as zero afterwards, which is a miss.
         unsafe { libc::madvise(self.base as *mut _, BYTES as usize, libc::MADV_DONTNEED) };
-        self.filled.fill(0);
+        self.filled.clear();
     }
 
     fn slot(&self, guest: u32) -> *mut u64 {
