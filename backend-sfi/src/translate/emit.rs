@@ -128,39 +128,13 @@ impl Emitter {
 
     /// An instruction without REX.W: opcode, register field, confined memory operand.
     pub fn with_operand(&mut self, opcode: &[u8], register: u8, operand: Operand) {
-        let Operand { base, index, displacement } = operand;
-        let (index_number, scale) = index.unwrap_or((4, 0));
-        debug_assert!(index.is_none_or(|(number, _)| number != RSP), "rsp cannot be an index");
-        let rex = (register & 8) >> 1
-            | index.map_or(0, |(number, _)| (number & 8) >> 2)
-            | base.map_or(0, |base| (base & 8) >> 3);
+        let rex = (register & 8) >> 1 | operand.rex();
         self.bytes(&[0x67]);
         if rex != 0 {
             self.bytes(&[0x40 | rex]);
         }
         self.bytes(opcode);
-        let field = (register & 7) << 3;
-        let signed = displacement as i32;
-        let Some(base) = base else {
-            self.bytes(&[field | 4, scale << 6 | (index_number & 7) << 3 | 5]);
-            self.bytes(&displacement.to_le_bytes());
-            return;
-        };
-        let mode = match signed {
-            0 if base & 7 != 5 => 0x00,
-            -128..=127 => 0x40,
-            _ => 0x80,
-        };
-        if index.is_some() || base & 7 == 4 {
-            self.bytes(&[mode | field | 4, scale << 6 | (index_number & 7) << 3 | base & 7]);
-        } else {
-            self.bytes(&[mode | field | base & 7]);
-        }
-        match mode {
-            0x00 => {}
-            0x40 => self.bytes(&[signed as u8]),
-            _ => self.bytes(&displacement.to_le_bytes()),
-        }
+        self.bytes(&operand.encode(register));
     }
 
     /// Pushes a guest address, zero-extended. Two forms, because `push imm32` sign-extends.

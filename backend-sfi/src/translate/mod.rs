@@ -12,6 +12,7 @@ mod control;
 pub mod emit;
 mod encoding;
 pub mod linkage;
+mod operand;
 mod plain;
 pub mod segment;
 mod stack;

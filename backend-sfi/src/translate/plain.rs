@@ -2,14 +2,15 @@
 
 use iced_x86::{Code, Encoder, Instruction, Mnemonic, OpKind, Register};
 
-use super::encoding::{clear_index_extension, has_memory_operand, is_legacy_prefix, layout, register_number};
+use super::encoding::{
+    clear_index_extension, confined_operand, has_memory_operand, is_legacy_prefix, layout, register_number,
+};
+use super::operand::{MAX_LENGTH, with_operand};
 use super::segment::segment_base;
 use super::{Flow, Translator};
 
 /// The register that `rep` counts in.
 const RCX: super::emit::RegisterNumber = 1;
-/// Longest instruction that the processor accepts, in bytes.
-pub(super) const MAX_LENGTH: usize = 15;
 
 impl Translator {
     /// An instruction without control flow and without implicit memory operands of its own kind.
@@ -51,11 +52,8 @@ impl Translator {
             return self.plain_to_stack_pointer(instruction, following);
         }
         // A segment prefix has no effect on lea; it is dropped so that the verifier need not know.
-        if instruction.segment_prefix() == Register::FS || instruction.segment_prefix() == Register::GS {
-            return self.reencode(instruction, *instruction);
-        }
         let (bytes, length) = self.original(instruction);
-        self.emitter.bytes(&bytes[..length]);
+        self.emit_without_prefixes(&bytes[..length], |prefix| matches!(prefix, 0x64 | 0x65));
         Flow::Continues
     }
 
@@ -205,9 +203,14 @@ impl Translator {
     }
 
     /// Emits `replacement`, or leaves `original` to the runtime if it cannot be encoded.
-    fn reencode(&mut self, original: &Instruction, mut replacement: Instruction) -> Flow {
-        if original.segment_prefix() != Register::None && original.mnemonic() == Mnemonic::Lea {
-            replacement.set_segment_prefix(Register::None);
+    fn reencode(&mut self, original: &Instruction, replacement: Instruction) -> Flow {
+        let (bytes, length) = self.original(original);
+        if replacement.code() == original.code()
+            && let Some(operand) = confined_operand(&replacement)
+            && let Some(bytes) = with_operand(&bytes[..length], original, operand)
+        {
+            self.emitter.bytes(&bytes);
+            return Flow::Continues;
         }
         let mut encoder = Encoder::new(64);
         match encoder.encode(&replacement, self.emitter.address_of(self.emitter.offset())) {

@@ -3,8 +3,9 @@
 use iced_x86::{Encoder, Instruction, Register};
 
 use super::emit::{Operand, R11, RegisterNumber, SegmentBase};
-use super::encoding::{is_legacy_prefix, layout, register_number};
-use super::plain::{MAX_LENGTH, displacement_offset, narrow, ordinary_form, writes_stack_pointer};
+use super::encoding::{confined_operand, is_legacy_prefix, layout, register_number};
+use super::operand::{MAX_LENGTH, with_operand};
+use super::plain::{displacement_offset, narrow, ordinary_form, writes_stack_pointer};
 use super::{Flow, Translator};
 use crate::context::{SPILL_R11, SPILL_SCRATCH};
 
@@ -33,9 +34,12 @@ impl Translator {
     /// [`crate::recover`] knows this sequence.
     pub(super) fn copy_with_segment_base(&mut self, instruction: &Instruction, base: SegmentBase) -> Flow {
         let at = instruction.ip() as u32;
+        let (original, length) = self.original(instruction);
         if uses_r11(instruction) || uses_high_byte(instruction) {
             let Some(scratch) = self.unused_register(instruction) else { return self.special(at) };
-            let Some((added, bytes)) = rebased(instruction, scratch) else { return self.special(at) };
+            let Some((added, bytes)) = rebased(&original[..length], instruction, scratch) else {
+                return self.special(at);
+            };
             self.emitter.spill(SPILL_SCRATCH, scratch);
             self.relative_to(base, scratch, added);
             self.emitter.bytes(&bytes);
@@ -46,7 +50,9 @@ impl Translator {
             self.relative_to(base, R11, None);
             self.emitter.bytes(&bytes[..length]);
         } else {
-            let Some((added, bytes)) = rebased(instruction, R11) else { return self.special(at) };
+            let Some((added, bytes)) = rebased(&original[..length], instruction, R11) else {
+                return self.special(at);
+            };
             self.relative_to(base, R11, added);
             self.emitter.bytes(&bytes);
         }
@@ -131,7 +137,11 @@ impl Translator {
 }
 
 /// The instruction with its operand relative to `scratch`, and the register that has to be added to that first.
-fn rebased(instruction: &Instruction, scratch: RegisterNumber) -> Option<(Option<RegisterNumber>, Vec<u8>)> {
+fn rebased(
+    original: &[u8],
+    instruction: &Instruction,
+    scratch: RegisterNumber,
+) -> Option<(Option<RegisterNumber>, Vec<u8>)> {
     let mut replacement = *instruction;
     replacement.set_code(ordinary_form(instruction.code()));
     replacement.set_segment_prefix(Register::None);
@@ -162,6 +172,12 @@ fn rebased(instruction: &Instruction, scratch: RegisterNumber) -> Option<(Option
     }
     replacement.set_memory_displacement64(u64::from(displacement as u32));
     replacement.set_memory_displ_size(4);
+    if replacement.code() == instruction.code()
+        && let Some(operand) = confined_operand(&replacement)
+        && let Some(bytes) = with_operand(original, instruction, operand)
+    {
+        return Some((added, bytes.to_vec()));
+    }
     let mut encoder = Encoder::new(64);
     let length = encoder.encode(&replacement, 0).ok()?;
     (length <= MAX_LENGTH).then(|| (added, encoder.take_buffer()))
