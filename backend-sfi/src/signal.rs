@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use endo_core::arch::xsave::{self, Software};
 use endo_core::arch::{Flags, Gpr};
 use endo_core::fault::fault_from_signal;
 use endo_core::{Registers, SignalRoute};
@@ -109,15 +110,11 @@ fn restore_flags(context: &mut Context, frame: &libc::ucontext_t) {
 
 /// The vector state: the kernel has put it into the signal frame, in the format of the thread's own area.
 fn save_vector(context: &mut Context, frame: &libc::ucontext_t) {
-    const LEGACY_BYTES: usize = 512;
-    const SOFTWARE_RESERVED: usize = 464;
-    const MAGIC: u32 = 0x4650_5853;
     let from = frame.uc_mcontext.fpregs.cast::<u8>();
     let to = context.vector as *mut u8;
-    let words = from.wrapping_add(SOFTWARE_RESERVED).cast::<[u32; 5]>();
-    // SAFETY: the frame's area begins with an FXSAVE image, whose reserved bytes the kernel uses for these words.
-    let [magic, _, _, _, size] = unsafe { words.read_unaligned() };
-    let bytes = if magic == MAGIC { size as usize } else { LEGACY_BYTES };
+    // SAFETY: the frame's area begins with an FXSAVE image, the kernel's words included.
+    let legacy = unsafe { core::slice::from_raw_parts(from, xsave::SOFTWARE.end) };
+    let bytes = Software::read(legacy).map_or(legacy.len(), |software| software.size as usize);
     let bytes = bytes.min(endo_core::VectorState::area_length());
     // SAFETY: both areas have `bytes` bytes and do not overlap: one is on the signal stack.
     unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };

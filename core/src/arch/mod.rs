@@ -7,7 +7,7 @@ mod x86_64;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{ENTRY_STACK_ALIGNMENT, Registers, VectorState, host_thread_pointer};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{ENTRY_STACK_ALIGNMENT, Flags, Gpr, Registers, VectorState, host_thread_pointer};
+pub use x86_64::{ENTRY_STACK_ALIGNMENT, Flags, Gpr, Registers, VectorState, host_thread_pointer, xsave};
 
 /// All of a guest thread that a context switch must keep.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,7 @@
 //! x86-64 thread state.
 
+pub mod xsave;
+
 /// Alignment of the stack pointer at a program's first instruction, in bytes (psABI 3.4.1).
 pub const ENTRY_STACK_ALIGNMENT: u64 = 16;
 
@@ -156,8 +158,8 @@ impl VectorState {
         let length = Self::area_length();
         let mut area = vec![Chunk([0; 64]); length.div_ceil(64)];
         area[0].0[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
-        area[0].0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
-        area[0].0[28..32].copy_from_slice(&0xffff_u32.to_le_bytes());
+        area[0].0[xsave::MXCSR..xsave::MXCSR_MASK.start].copy_from_slice(&xsave::MXCSR_DEFAULT.to_le_bytes());
+        area[0].0[xsave::MXCSR_MASK].copy_from_slice(&0xffff_u32.to_le_bytes());
         VectorState { area }
     }
 

@@ -2,8 +2,7 @@
 //!
 //! Layouts follow arch/x86/include/uapi/asm/sigcontext.h and uapi/asm/ucontext.h of Linux.
 
-use core::arch::x86_64::{__cpuid_count, _xgetbv};
-
+use crate::arch::xsave::{self, Software};
 use crate::arch::{Flags, Gpr};
 use crate::{Registers, ThreadState, VectorState};
 
@@ -132,37 +131,15 @@ type VectorStateBuffer = Vec<Line>;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// `struct _fpx_sw_bytes`, the kernel's own words in the FXSAVE area.
-mod software {
-    /// Where it lies and ends.
-    pub(super) const BYTES: core::ops::Range<usize> = 464..512;
-    pub(super) const MAGIC1: usize = 464;
-    pub(super) const EXTENDED_SIZE: usize = 468;
-    pub(super) const COMPONENTS: usize = 472;
-    pub(super) const XSTATE_SIZE: usize = 480;
-    pub(super) const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
-    pub(super) const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
-}
-
-/// Parts of an XSAVE area (SDM volume 1, 13.4).
-mod xsave {
-    pub(super) const MXCSR: usize = 24;
-    pub(super) const MXCSR_DEFAULT: u32 = 0x1f80;
-    /// MXCSR bits that every processor with SSE2 has.
-    pub(super) const MXCSR_BITS: u32 = 0xffff;
-    pub(super) const XSTATE_BV: usize = 512;
-    /// The header's bytes after XSTATE_BV: zero in the standard format.
-    pub(super) const RESERVED: core::ops::Range<usize> = 520..576;
-    /// The component that holds the rights of protection keys: no part of a guest's state.
-    pub(super) const PKRU: u64 = 1 << 9;
-}
+/// MXCSR bits that every processor with SSE2 has.
+const MXCSR_BITS: u32 = 0xffff;
 
 impl VectorFrame {
     /// A frame for the components that this process may use.
     pub(super) fn new() -> Self {
         let components = permitted_components() & !xsave::PKRU;
         let lines = VectorState::area_length().div_ceil(64) + 1;
-        VectorFrame { area: vec![Line([0; 64]); lines], components, length: area_length(components) }
+        VectorFrame { area: vec![Line([0; 64]); lines], components, length: xsave::area_length(components) }
     }
 
     /// Copies a guest's state in, corrects what XRSTOR would refuse, and returns where the area lies.
@@ -170,16 +147,13 @@ impl VectorFrame {
         let (components, length) = (self.components, self.length);
         let area = self.area.as_flattened_bytes_mut();
         area[..length].copy_from_slice(&state.bytes()[..length]);
-        put(area, software::MAGIC1, software::FP_XSTATE_MAGIC1.to_le_bytes());
-        put(area, software::EXTENDED_SIZE, (length as u32 + 4).to_le_bytes());
-        put(area, software::COMPONENTS, components.to_le_bytes());
-        put(area, software::XSTATE_SIZE, (length as u32).to_le_bytes());
-        put(area, length, software::FP_XSTATE_MAGIC2.to_le_bytes());
-        let mxcsr = u32::from_le_bytes(get(area, xsave::MXCSR)) & xsave::MXCSR_BITS;
+        Software::new(components, length as u32).write(area);
+        put(area, length, xsave::MAGIC2.to_le_bytes());
+        let mxcsr = u32::from_le_bytes(get(area, xsave::MXCSR)) & MXCSR_BITS;
         put(area, xsave::MXCSR, mxcsr.to_le_bytes());
-        let present = u64::from_le_bytes(get(area, xsave::XSTATE_BV)) & components;
-        put(area, xsave::XSTATE_BV, present.to_le_bytes());
-        area[xsave::RESERVED].fill(0);
+        let present = u64::from_le_bytes(get(area, xsave::HEADER)) & components;
+        put(area, xsave::HEADER, present.to_le_bytes());
+        area[xsave::HEADER_RESERVED].fill(0);
         area.as_mut_ptr()
     }
 
@@ -191,26 +165,26 @@ impl VectorFrame {
     /// `area` is the floating-point state of a signal frame that the kernel made for this thread.
     unsafe fn take(&mut self, area: *mut u8, state: &mut VectorState) {
         // SAFETY: a frame's area holds at least the FXSAVE region, the kernel's words included.
-        let fxsave = unsafe { core::slice::from_raw_parts(area, software::BYTES.end) };
+        let fxsave = unsafe { core::slice::from_raw_parts(area, xsave::SOFTWARE.end) };
         let target = state.bytes_mut();
-        if u32::from_le_bytes(get(fxsave, software::MAGIC1)) != software::FP_XSTATE_MAGIC1 {
+        let Some(software) = Software::read(fxsave) else {
             // No XSAVE on this machine: the probe refuses it.
             return;
-        }
-        let length = u32::from_le_bytes(get(fxsave, software::XSTATE_SIZE)) as usize;
+        };
+        let length = software.size as usize;
         if length <= target.len() {
             // A process may have been granted further components since (arch_prctl ARCH_REQ_XCOMP_PERM).
-            self.components = u64::from_le_bytes(get(fxsave, software::COMPONENTS)) & !xsave::PKRU;
+            self.components = software.components & !xsave::PKRU;
             self.length = length;
         }
         let length = length.min(target.len());
         // SAFETY: the kernel's words say that the area is at least that long, and it is this handler's to change.
         let source = unsafe { core::slice::from_raw_parts_mut(area, length) };
         target[..length].copy_from_slice(source);
-        target[software::BYTES].fill(0);
-        let present = u64::from_le_bytes(get(source, xsave::XSTATE_BV));
-        put(target, xsave::XSTATE_BV, (present & !xsave::PKRU).to_le_bytes());
-        put(source, xsave::XSTATE_BV, (present & xsave::PKRU).to_le_bytes());
+        target[xsave::SOFTWARE].fill(0);
+        let present = u64::from_le_bytes(get(source, xsave::HEADER));
+        put(target, xsave::HEADER, (present & !xsave::PKRU).to_le_bytes());
+        put(source, xsave::HEADER, (present & xsave::PKRU).to_le_bytes());
         put(source, xsave::MXCSR, xsave::MXCSR_DEFAULT.to_le_bytes());
     }
 }
@@ -246,27 +220,7 @@ fn permitted_components() -> u64 {
     let mut permitted = u64::MAX;
     // SAFETY: writes one word. Kernels before 5.16 refuse, and have no such components.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &raw mut permitted) };
-    // SAFETY: the probe saw OSXSAVE.
-    permitted & unsafe { enabled_components() }
-}
-
-/// # Safety
-///
-/// CPUID must report OSXSAVE.
-#[target_feature(enable = "xsave")]
-unsafe fn enabled_components() -> u64 {
-    // SAFETY: register 0 exists wherever OSXSAVE is set.
-    unsafe { _xgetbv(0) }
-}
-
-/// Bytes of a standard-format area with these components: CPUID(0xD, i) tells each one's size and place.
-fn area_length(components: u64) -> usize {
-    const LEGACY_AND_HEADER: usize = 576;
-    let end = |component: u32| {
-        let leaf = __cpuid_count(0xd, component);
-        (leaf.eax + leaf.ebx) as usize
-    };
-    (2..63).filter(|&bit| components >> bit & 1 != 0).map(end).fold(LEGACY_AND_HEADER, usize::max)
+    permitted & xsave::enabled_components()
 }
 
 fn get<const N: usize>(area: &[u8], at: usize) -> [u8; N] {
