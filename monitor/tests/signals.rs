@@ -22,6 +22,34 @@ fn delivery(name: &str) -> Guest {
     case("delivery.c", name)
 }
 
+fn action(name: &str) -> Guest {
+    case("actions.c", name)
+}
+
+fn queue(name: &str) -> Guest {
+    case("queues.c", name)
+}
+
+fn timer(name: &str) -> Guest {
+    case("timers.c", name)
+}
+
+fn interrupted(name: &str) -> Guest {
+    case("interrupted.c", name)
+}
+
+fn descriptor(name: &str) -> Guest {
+    case("descriptors.c", name)
+}
+
+fn frame(name: &str) -> Guest {
+    case("frames.c", name)
+}
+
+fn job(name: &str) -> Guest {
+    case("jobs.c", name)
+}
+
 #[test]
 fn a_load_and_a_store_at_an_unmapped_address_reach_the_handler() {
     fault("null_read").same_and_succeeds();
@@ -280,4 +308,293 @@ fn each_signal_kills_by_default_with_its_own_number() {
 #[test]
 fn a_childs_end_is_signalled_or_forgotten() {
     delivery("children").same_and_succeeds();
+}
+
+#[test]
+fn unsupported_flags_are_cleared_by_which_programs_find_out() {
+    action("flags_are_probed").same_and_succeeds();
+}
+
+#[test]
+fn nodefer_lets_a_handler_interrupt_itself() {
+    action("nodefer_nests").same_and_succeeds();
+}
+
+#[test]
+fn resethand_resets_before_the_handler_runs() {
+    assert_eq!(action("resethand").same().status, Status::Killed(libc::SIGUSR1));
+}
+
+#[test]
+fn handlers_without_siginfo_are_entered_too() {
+    action("plain_handlers").same_and_succeeds();
+}
+
+#[test]
+fn nocldstop_hides_stops_and_continuations() {
+    action("nocldstop").same_and_succeeds();
+}
+
+#[test]
+fn nocldwait_leaves_no_zombies() {
+    action("nocldwait").same_and_succeeds();
+}
+
+#[test]
+fn exec_keeps_what_is_ignored_blocked_and_pending() {
+    action("exec").same_and_succeeds();
+}
+
+#[test]
+fn real_time_signals_come_lowest_first_each_in_order() {
+    queue("real_time_order").same_and_succeeds();
+}
+
+#[test]
+fn handlers_that_do_not_block_each_other_nest() {
+    queue("real_time_nesting").same_and_succeeds();
+}
+
+#[test]
+fn no_queue_overflows_when_handlers_nest_without_end() {
+    queue("nodefer_flood").same_and_succeeds();
+}
+
+#[test]
+fn standard_signals_come_lowest_first() {
+    queue("standard_order").same_and_succeeds();
+}
+
+#[test]
+fn what_a_thread_was_sent_comes_before_what_the_process_was_sent() {
+    queue("thread_before_process").same_and_succeeds();
+}
+
+#[test]
+fn the_limit_on_pending_signals_is_the_kernels() {
+    queue("limit").same_and_succeeds();
+}
+
+#[test]
+fn sigtimedwait_takes_in_order_and_checks_its_arguments() {
+    queue("waits_take_in_order").same_and_succeeds();
+}
+
+#[test]
+fn a_signal_that_is_waited_for_does_not_reach_its_handler() {
+    queue("wait_beats_handler").same_and_succeeds();
+}
+
+#[test]
+fn sent_faults_are_pending_like_other_signals() {
+    queue("sent_faults").same_and_succeeds();
+}
+
+#[test]
+fn a_child_inherits_the_mask_and_nothing_pending() {
+    queue("fork").same_and_succeeds();
+}
+
+#[test]
+fn each_of_many_queued_values_arrives_once() {
+    queue("every_value_arrives").same_and_succeeds();
+}
+
+#[test]
+fn posix_timers_notify_in_each_way() {
+    timer("posix_timers").same_and_succeeds();
+}
+
+#[test]
+fn overruns_of_timers_are_counted() {
+    timer("overruns").same_and_succeeds();
+}
+
+#[test]
+fn bad_timers_are_refused() {
+    timer("bad_timers").same_and_succeeds();
+}
+
+#[test]
+fn interval_timers_of_each_kind_fire() {
+    timer("interval_timers").same_and_succeeds();
+}
+
+#[test]
+fn timers_on_cpu_time_fire() {
+    timer("cpu_timers").same_and_succeeds();
+}
+
+#[test]
+fn timers_stay_with_their_process() {
+    timer("processes").same_and_succeeds();
+}
+
+#[test]
+fn timer_descriptors_are_read_and_polled() {
+    timer("descriptors").same_and_succeeds();
+}
+
+#[test]
+fn calls_fail_when_a_signal_without_restart_comes() {
+    interrupted("without_restart").same_and_succeeds();
+}
+
+#[test]
+fn calls_are_restarted_as_the_kernel_does() {
+    interrupted("with_restart").same_and_succeeds();
+}
+
+#[test]
+fn waiting_for_locks_and_openings_is_interrupted() {
+    interrupted("locks").same_and_succeeds();
+}
+
+#[test]
+fn a_write_that_moved_something_comes_back_with_that() {
+    interrupted("part_of_a_write").same_and_succeeds();
+}
+
+#[test]
+fn a_stop_does_not_end_a_call() {
+    interrupted("stopped_calls").same_and_succeeds();
+}
+
+#[test]
+fn a_sleep_that_is_stopped_ends_at_its_time() {
+    interrupted("sleep_keeps_its_time").same_and_succeeds();
+}
+
+#[test]
+fn restart_syscall_without_reason_fails() {
+    interrupted("restart_without_reason").same_and_succeeds();
+}
+
+#[test]
+fn handlers_may_jump_out_of_calls() {
+    interrupted("jumps").same_and_succeeds();
+}
+
+#[test]
+fn signalfd_gives_records_of_what_is_blocked() {
+    descriptor("records").same_and_succeeds();
+}
+
+#[test]
+fn signalfd_can_be_polled() {
+    descriptor("polled").same_and_succeeds();
+}
+
+#[test]
+fn signalfd_wakes_a_reader() {
+    descriptor("blocking_read").same_and_succeeds();
+}
+
+#[test]
+fn epoll_pwait_waits_under_its_own_mask() {
+    descriptor("masks_of_epoll").same_and_succeeds();
+}
+
+#[test]
+fn a_mask_of_a_call_may_block_more() {
+    descriptor("masks_that_block").same_and_succeeds();
+}
+
+#[test]
+fn signals_go_through_process_descriptors() {
+    descriptor("process_descriptors").same_and_succeeds();
+}
+
+#[test]
+fn a_child_hears_of_its_parents_death() {
+    descriptor("parent_death").same_and_succeeds();
+}
+
+#[test]
+fn all_vector_and_mask_registers_survive_handlers() {
+    frame("all_vectors").same_and_succeeds();
+}
+
+#[test]
+fn a_handlers_edits_of_vector_registers_are_loaded() {
+    frame("edits_of_vectors").same_and_succeeds();
+}
+
+#[test]
+fn a_handler_starts_with_fresh_floating_point_state() {
+    frame("fresh").same_and_succeeds();
+}
+
+#[test]
+fn null_checks_by_fault_go_on_elsewhere() {
+    frame("null_checks").same_and_succeeds();
+}
+
+#[test]
+fn faults_of_a_closed_page_are_resumed() {
+    frame("safepoints").same_and_succeeds();
+}
+
+#[test]
+fn memory_is_made_accessible_on_demand() {
+    frame("memory_on_demand").same_and_succeeds();
+}
+
+#[test]
+fn jumps_out_of_handlers_free_the_alternate_stack() {
+    frame("jumps_out").same_and_succeeds();
+}
+
+#[test]
+fn disarming_stacks_nest_and_come_back() {
+    frame("disarmed_stacks").same_and_succeeds();
+}
+
+#[test]
+fn coroutines_are_preempted_by_signals() {
+    frame("preempted_coroutines").same_and_succeeds();
+}
+
+#[test]
+fn a_handler_may_move_stack_and_program_counter() {
+    frame("moved_stack").same_and_succeeds();
+}
+
+#[test]
+fn signals_of_job_control_stop_by_default() {
+    job("defaults_stop").same_and_succeeds();
+}
+
+#[test]
+fn an_editor_handles_its_stop_and_stops() {
+    job("handled_stop").same_and_succeeds();
+}
+
+#[test]
+fn continuing_beats_stopping() {
+    job("continue_wins").same_and_succeeds();
+}
+
+#[test]
+fn process_groups_are_signalled() {
+    job("process_groups").same_and_succeeds();
+}
+
+#[test]
+fn a_terminal_stops_background_processes_and_sends_keys() {
+    job("terminal").same_and_succeeds();
+}
+
+#[test]
+fn an_interactive_shell_controls_its_jobs() {
+    job("shell").same_and_succeeds();
+}
+
+/// `ENDO_STORM` is the number of signals: 10^6 take minutes.
+#[test]
+fn ten_thousand_signals_a_second_are_neither_lost_nor_doubled() {
+    let wanted = std::env::var("ENDO_STORM").unwrap_or_else(|_| "2000".to_owned());
+    let guest = case("storm.c", &wanted).limit_seconds(600);
+    let outcome = guest.same_and_succeeds();
+    assert!(String::from_utf8_lossy(&outcome.stdout).contains(&format!("received {wanted} disorder 0")));
 }

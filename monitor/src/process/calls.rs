@@ -17,6 +17,7 @@ pub fn exit<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     [status, ..]: [u64; 6],
 ) -> SyscallResult {
+    thread.signals.before_exit()?;
     thread.ending = Some(Ending::Exited(status as i32 & 0xff));
     Ok(0)
 }

@@ -11,7 +11,7 @@ use super::handover::{self, Handover, Legacy, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
-use crate::signal::{Disposition, SigSet, Signal, host, line::Line};
+use crate::signal::{Disposition, Signal, host, line::Line};
 use crate::syscall::hidden::Kept;
 use crate::syscall::trace;
 use crate::thread::Thread;
@@ -120,12 +120,16 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
-    relinquish_signals(thread);
-    trace::keep_sink_across_exec(Kept::Open);
-    // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is over.
-    let errno = unsafe { start(process.launch.executable(), argv, envp) };
-    trace::keep_sink_across_exec(Kept::Closed);
-    take_over_signals(thread);
+    let relinquished = relinquish_signals(thread);
+    let errno = relinquished.err().unwrap_or_else(|| {
+        trace::keep_sink_across_exec(Kept::Open);
+        // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is
+        // over.
+        let errno = unsafe { start(process.launch.executable(), argv, envp) };
+        trace::keep_sink_across_exec(Kept::Closed);
+        take_over_signals(thread);
+        errno
+    });
     thread.exec_in_flight = None;
     drop(memfd);
     drop(descriptor);
@@ -222,14 +226,16 @@ fn report_lost_privilege(program: &Program) {
 }
 
 /// Leaves signals to the kernel, which hands them on: dispositions that ignore, and what is pending. All are blocked until
-/// the endo to come sets the mask.
-fn relinquish_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
-    host::set_exact_mask(SigSet::FULL);
-    thread.signals.give_back_all();
+/// the endo to come sets the mask. RESTART if one must be delivered first.
+fn relinquish_signals<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+) -> Result<(), Errno> {
+    thread.signals.before_exec()?;
     let actions = thread.process.signals();
     for signal in Signal::SYNCHRONOUS {
         host::relinquish(signal, actions.get(signal).disposition() == Disposition::Ignore);
     }
+    Ok(())
 }
 
 /// Undoes [`relinquish_signals`].
@@ -238,7 +244,7 @@ fn take_over_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread
     for signal in Signal::SYNCHRONOUS {
         host::take_over(signal, actions.get(signal).flags);
     }
-    host::apply_mask(thread.signals.mask());
+    thread.signals.after_failed_exec();
 }
 
 impl ExecInFlight {

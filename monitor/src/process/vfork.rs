@@ -109,6 +109,7 @@ impl Saved {
         *process.backend.state_mut(&mut thread.guest) = self.state;
         // The kernel's table of actions is this process's own; only the monitor's was shared.
         *process.signals() = self.actions;
+        process.signals().note_again();
         thread.signals = self.signals;
         thread.clear_child_tid = self.clear_child_tid;
         thread.robust_list = self.robust_list;

@@ -86,7 +86,7 @@ impl Action {
         match self.disposition() {
             Disposition::Default => host::Disposition::Default,
             Disposition::Ignore => host::Disposition::Ignore,
-            Disposition::Handler(_) => host::Disposition::Handled { flags: self.flags },
+            Disposition::Handler(_) => host::Disposition::Handled { flags: self.flags, mask: self.mask },
         }
     }
 }
@@ -119,7 +119,8 @@ impl SignalActions {
         }
         let flags = action.flags & Action::KNOWN_FLAGS;
         let action = Action { flags, mask: action.mask.as_mask(), ..action };
-        host::set_disposition(signal, action.host_disposition())?;
+        let before = self.entries[signal.index()].map(|before| before.host_disposition());
+        host::set_disposition(signal, action.host_disposition(), before)?;
         self.entries[signal.index()] = Some(action);
         Ok(())
     }
@@ -128,8 +129,17 @@ impl SignalActions {
     pub fn reset(&mut self, signal: Signal) {
         let action = Action { handler: libc::SIG_DFL as u64, ..self.get(signal) };
         // The host cannot refuse a disposition for a signal that had one.
-        let _ = host::set_disposition(signal, host::Disposition::Default);
+        let _ = host::set_disposition(signal, host::Disposition::Default, None);
         self.entries[signal.index()] = Some(action);
+    }
+
+    /// Lets the host's handler know of these actions, after a child that shares the memory had others.
+    pub(crate) fn note_again(&self) {
+        for signal in (1..=Signal::MAX).filter_map(Signal::new) {
+            if let Some(action) = self.entries[signal.index()] {
+                host::note_disposition(signal, action.host_disposition());
+            }
+        }
     }
 
     /// Every handler back to the default, as `CLONE_CLEAR_SIGHAND` wants it.

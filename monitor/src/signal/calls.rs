@@ -51,7 +51,7 @@ pub fn rt_sigprocmask<B: IsolationBackend, M: SyscallMonitor>(
             libc::SIG_SETMASK => set,
             _ => return Err(Errno::EINVAL),
         };
-        thread.signals.set_mask(mask);
+        thread.signals.change_mask(mask)?;
     }
     if old != 0 {
         user.write(GuestAddr(old), &before.0)?;

@@ -5,7 +5,7 @@
 use endo_core::{Fault, FaultKind, GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::actions::{Action, Disposition};
-use super::blocking::RESTART;
+use super::blocking::{RESTART, RESUME};
 use super::frame::{self, Delivery, Trap};
 use super::info::SigInfo;
 use super::set::{DefaultAction, SigSet, Signal};
@@ -159,9 +159,10 @@ pub(crate) fn sigreturn<B: IsolationBackend, M: SyscallMonitor>(
     let user = thread.user();
     let signals = &mut thread.signals;
     let state = process.backend.state_mut(&mut thread.guest);
-    let restored = frame::restore(user, state, |mask| signals.set_guest_mask(mask));
+    let restored = frame::restore(user, state, |mask| signals.change_mask(mask));
     let stack_pointer = state.registers.stack_pointer();
     match restored {
+        Err(RESTART) => return Err(RESTART),
         // The kernel ignores an alternate stack that it would refuse (`restore_altstack`).
         Ok(restored) => drop(signals.alternate.replace(&restored.alternate, stack_pointer)),
         Err(_) => force(thread, SigInfo::forced(Signal::SEGV)),
@@ -178,10 +179,10 @@ pub fn finish_syscall<B: IsolationBackend, M: SyscallMonitor>(
     if result != Err(Errno::EINTR) {
         thread.signals.cancel_temporary_mask();
     }
-    if result == Err(RESTART) {
-        frame::rewind_syscall(thread.registers_mut());
-    } else {
-        thread.registers_mut().set_syscall_result(to_raw_result(result));
+    match result {
+        Err(RESTART) => frame::rewind_syscall(thread.registers_mut()),
+        Err(RESUME) => frame::rewind_to_restart(thread.registers_mut()),
+        result => thread.registers_mut().set_syscall_result(to_raw_result(result)),
     }
 }
 

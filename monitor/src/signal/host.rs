@@ -1,8 +1,9 @@
 //! The host's side of signals: Endo's own handler, what the kernel is told to do about each signal, and the host's mask.
 //!
 //! The handler takes a signal from the kernel and puts it where the thread finds it; it never delivers anything itself.
-//! From the first signal that it takes until the thread has dealt with it, the host blocks all others (but those that
-//! an instruction can raise): so signals wait in the kernel, in the kernel's order, and no queue of ours can overflow.
+//! From then on the host blocks what the guest's handler will block, as the kernel would if it called that handler, or
+//! everything, until the thread says more ([`queue`](super::queue)): so signals wait in the kernel, in the kernel's order,
+//! and no queue of ours can overflow. Signals that an instruction can raise are never blocked.
 //!
 //! What the guest ignores or leaves to the default the kernel is told to ignore or to do: it then takes care of stop and
 //! continue, of the exit status, and of what a child inherits. Only [`Signal::SYNCHRONOUS`] always have the handler.
@@ -36,9 +37,13 @@ pub(super) enum Disposition {
     Handled {
         /// The guest's `SA_` flags. Those that change what the kernel does besides are taken over.
         flags: u64,
+        /// What the guest blocks while its handler runs.
+        mask: SigSet,
     },
 }
 
+/// What the host is to block besides while the guest handles each signal. Only a guess of what the thread will find right.
+static WHILE_HANDLED: [AtomicU64; Signal::MAX as usize] = [const { AtomicU64::new(0) }; Signal::MAX as usize];
 /// The handler as the backend wants it entered, once [`install`] has run.
 static ENTRY: AtomicUsize = AtomicUsize::new(0);
 /// The backend, and how to ask it about a signal: [`ask_backend`] for its type.
@@ -50,6 +55,9 @@ static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// How to ask the backend whether a signal is its own.
 static IS_OWN: AtomicUsize = AtomicUsize::new(0);
+
+/// A signal that instructions raise, as long as the guest does not handle it.
+const UNHANDLED: Disposition = Disposition::Handled { flags: libc::SA_RESTART as u64, mask: SigSet::EMPTY };
 
 type IsOwn = fn(&libc::siginfo_t) -> bool;
 type Ask = unsafe fn(*const c_void, bool, &mut libc::siginfo_t, &mut libc::ucontext_t) -> SignalRoute;
@@ -65,7 +73,7 @@ pub fn install<B: IsolationBackend>(backend: &'static B) -> io::Result<()> {
     ENTRY.store(B::signal_entry(on_signal) as *const () as usize, Ordering::Relaxed);
     IS_INSTALLED.store(true, Ordering::Release);
     for signal in Signal::SYNCHRONOUS {
-        let before = exchange_action(signal, Disposition::Handled { flags: libc::SA_RESTART as u64 });
+        let before = exchange_action(signal, UNHANDLED);
         let before = before.map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
         if before == libc::SIG_IGN as u64 {
             INHERITED_IGNORED.fetch_or(SigSet::EMPTY.with(signal).0, Ordering::Relaxed);
@@ -82,14 +90,49 @@ pub(super) fn is_inherited_ignored(signal: Signal) -> bool {
     read_action(signal).is_ok_and(|handler| handler == libc::SIG_IGN as u64)
 }
 
-/// Tells the kernel what to do about a signal from now on. A signal that instructions raise keeps the monitor's handler.
-pub(super) fn set_disposition(signal: Signal, disposition: Disposition) -> Result<(), Errno> {
+/// Tells the kernel what to do about a signal from now on, unless it does that already. A signal that instructions raise
+/// keeps the monitor's handler.
+pub(super) fn set_disposition(
+    signal: Signal,
+    disposition: Disposition,
+    before: Option<Disposition>,
+) -> Result<(), Errno> {
+    note_disposition(signal, disposition);
+    // The kernel drops what is pending of a signal that is ignored from now on, even if it was ignored before.
+    let is_handled = matches!(disposition, Disposition::Handled { .. });
+    if is_handled && before.is_some_and(|before| before.for_kernel() == disposition.for_kernel()) {
+        return Ok(());
+    }
     let disposition = match disposition {
         Disposition::Handled { .. } => disposition,
-        _ if signal.is_synchronous() => Disposition::Handled { flags: libc::SA_RESTART as u64 },
+        _ if signal.is_synchronous() => UNHANDLED,
         _ => disposition,
     };
     exchange_action(signal, disposition).map(|_| ())
+}
+
+/// Lets the handler know what the guest does about a signal.
+pub(super) fn note_disposition(signal: Signal, disposition: Disposition) {
+    let Disposition::Handled { flags, mask } = disposition else { return };
+    let is_deferred = flags & libc::SA_NODEFER as u64 == 0;
+    let itself = if is_deferred { SigSet::EMPTY.with(signal) } else { SigSet::EMPTY };
+    let blocked = mask.union(itself).as_host_mask();
+    WHILE_HANDLED[signal.index()].store(blocked.0, Ordering::Relaxed);
+}
+
+impl Disposition {
+    /// The handler or not, and the flags, that `rt_sigaction` gets.
+    fn for_kernel(self) -> (usize, u64) {
+        match self {
+            Disposition::Default => (libc::SIG_DFL, 0),
+            Disposition::Ignore => (libc::SIG_IGN, 0),
+            Disposition::Handled { flags, .. } => {
+                let taken_over = libc::SA_RESTART | libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT;
+                let own = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64 | arch::RESTORER_FLAG;
+                (ENTRY.load(Ordering::Relaxed), own | flags & taken_over as u64)
+            }
+        }
+    }
 }
 
 /// Gives the default or "ignore" to a signal that instructions raise, when the monitor is about to go away: before exec,
@@ -102,7 +145,7 @@ pub(crate) fn relinquish(signal: Signal, is_ignored: bool) {
 
 /// Undoes [`relinquish`], when exec has failed.
 pub(crate) fn take_over(signal: Signal, flags: u64) {
-    let _ = exchange_action(signal, Disposition::Handled { flags });
+    let _ = exchange_action(signal, Disposition::Handled { flags, mask: SigSet::EMPTY });
 }
 
 /// Whether a signal has been taken from the kernel and not been looked at.
@@ -133,10 +176,12 @@ pub fn inherited_mask() -> SigSet {
 /// Makes the host's mask fit a guest's. A signal that this lets through is taken before it returns.
 pub(crate) fn apply_mask(guest_mask: SigSet) {
     let mask = guest_mask.as_host_mask();
-    let is_new = WAITING.with(|waiting| waiting.note_mask(mask));
-    if is_new {
-        set_raw_mask(mask);
-    }
+    WAITING.with(|waiting| waiting.change_mask(mask, || set_raw_mask(mask)));
+}
+
+/// A call with a mask of its own begins, or has ended.
+pub(super) fn note_temporary_mask(is_in_force: bool) {
+    WAITING.with(|waiting| waiting.note_temporary_mask(is_in_force));
 }
 
 /// Makes every signal wait in the kernel that the host may block, until [`apply_mask`].
@@ -173,15 +218,7 @@ struct KernelAction {
 }
 
 fn exchange_action(signal: Signal, disposition: Disposition) -> Result<u64, Errno> {
-    let (handler, flags) = match disposition {
-        Disposition::Default => (libc::SIG_DFL, 0),
-        Disposition::Ignore => (libc::SIG_IGN, 0),
-        Disposition::Handled { flags } => {
-            let taken_over = libc::SA_RESTART | libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT;
-            let own = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64 | arch::RESTORER_FLAG;
-            (ENTRY.load(Ordering::Relaxed), own | flags & taken_over as u64)
-        }
-    };
+    let (handler, flags) = disposition.for_kernel();
     let action = KernelAction { handler, flags, restorer: arch::restorer(), mask: SigSet::FULL };
     let mut before = KernelAction { handler: 0, flags: 0, restorer: 0, mask: SigSet::EMPTY };
     let arguments =
@@ -223,17 +260,20 @@ unsafe extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, contex
     }
     // SAFETY: a siginfo is 128 bytes, all written by the kernel.
     let bytes = unsafe { (&raw const *info).cast::<[u8; SigInfo::SIZE]>().read() };
-    WAITING.with(|waiting| waiting.push(SigInfo::from_bytes(bytes)));
-    keep_blocked(context);
+    let while_handled = Signal::new(number).map_or(SigSet::FULL, while_handled);
+    let mask = (&raw mut context.uc_sigmask).cast::<SigSet>();
+    // SAFETY: the kernel's mask is the first eight bytes of the C library's larger type.
+    let interrupted = unsafe { mask.read() };
+    let next = WAITING.with(|waiting| waiting.take(SigInfo::from_bytes(bytes), interrupted, while_handled));
+    // SAFETY: as above; the kernel sets it when the handler returns.
+    unsafe { mask.write(next) };
     blocking::abort_if_about_to_block(context);
     ask(false, info, context);
 }
 
-/// When the handler returns, no signal but those of instructions arrives until the thread sets its mask.
-fn keep_blocked(context: &mut libc::ucontext_t) {
-    let mask = (&raw mut context.uc_sigmask).cast::<SigSet>();
-    // SAFETY: the kernel's mask is the first eight bytes of the C library's larger type.
-    unsafe { mask.write(SigSet::FULL.as_host_mask()) };
+/// What the guest blocks besides while it handles a signal.
+fn while_handled(signal: Signal) -> SigSet {
+    SigSet(WHILE_HANDLED[signal.index()].load(Ordering::Relaxed))
 }
 
 fn is_backends_own(info: &libc::siginfo_t) -> bool {

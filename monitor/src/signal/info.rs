@@ -44,6 +44,12 @@ impl SigInfo {
         SigInfo::about_address(signal, SI_KERNEL, GuestAddr(0))
     }
 
+    /// What somebody sends who says nothing (`SI_USER`).
+    #[cfg(test)]
+    pub(crate) fn sent(signal: Signal) -> Self {
+        SigInfo::about_address(signal, 0, GuestAddr(0))
+    }
+
     /// What the kernel raises for this fault at `pc` (arch/x86/kernel/traps.c, arch/x86/mm/fault.c).
     pub fn of_fault(fault: &Fault, pc: GuestAddr) -> Self {
         let segv = |mapped| if mapped { SEGV_ACCERR } else { SEGV_MAPERR };

@@ -1,18 +1,18 @@
 //! Signals between the handler that took them from the kernel and the thread that will deal with them.
 
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use super::info::SigInfo;
 use super::set::{SigSet, Signal};
 
-/// One thread's signals in transit, and what it last told the kernel to block.
+/// One thread's signals in transit, and what the kernel blocks for it.
 ///
 /// The writer is a handler that interrupts the reader, on the same thread, with all signals blocked: no more than one
 /// of them is ever in the middle of something while the other runs, and a compiler fence is all the ordering it takes.
 ///
-/// The ring cannot overflow: after the first signal the host blocks all but the six that instructions raise, and each
-/// of those is kept once.
+/// The ring cannot overflow: once [`Waiting::FEW`] signals wait the host blocks all but the six that instructions raise,
+/// and each of those is kept once.
 pub(super) struct Waiting {
     /// Not zero while there may be something in the ring.
     flag: AtomicU32,
@@ -20,14 +20,18 @@ pub(super) struct Waiting {
     read: AtomicUsize,
     written: AtomicUsize,
     slots: [UnsafeCell<SigInfo>; Self::SLOTS],
-    /// The host's mask if it is known: see [`Waiting::UNKNOWN`].
-    mask: Cell<SigSet>,
+    /// The host's mask, or [`Waiting::UNKNOWN`] or [`Waiting::CHANGING`].
+    mask: AtomicU64,
+    /// Whether a call with a mask of its own is under way.
+    has_temporary_mask: Cell<bool>,
 }
 
 impl Waiting {
     const SLOTS: usize = 16;
-    /// No mask that anybody sets: it blocks SIGKILL.
-    const UNKNOWN: SigSet = SigSet(u64::MAX);
+    const FEW: usize = 8;
+    /// No mask that anybody sets: these block SIGKILL.
+    const UNKNOWN: u64 = u64::MAX;
+    const CHANGING: u64 = u64::MAX - 1;
 
     pub(super) const fn new() -> Self {
         Waiting {
@@ -35,7 +39,8 @@ impl Waiting {
             read: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
             slots: [const { UnsafeCell::new(SigInfo::from_bytes([0; SigInfo::SIZE])) }; Self::SLOTS],
-            mask: Cell::new(Self::UNKNOWN),
+            mask: AtomicU64::new(Self::UNKNOWN),
+            has_temporary_mask: Cell::new(false),
         }
     }
 
@@ -43,10 +48,29 @@ impl Waiting {
         &self.flag
     }
 
-    /// For the handler: keeps a signal, unless it is one that waits already and does not queue. The kernel's mask is no
-    /// longer what the thread set. Async-signal-safe.
-    pub(super) fn push(&self, info: SigInfo) {
-        self.mask.set(Self::UNKNOWN);
+    /// For the handler: keeps a signal, and says what the host is to block from now on. Async-signal-safe.
+    ///
+    /// Where the thread was between two changes of its mask, that is what it will block once the guest's handler runs:
+    /// `interrupted`, the mask that the kernel would put back, and `while_handled`. The thread then has nothing to
+    /// change. Otherwise it is everything, until the thread sets its mask.
+    pub(super) fn take(&self, info: SigInfo, interrupted: SigSet, while_handled: SigSet) -> SigSet {
+        let waiting = self.written.load(Ordering::Relaxed) - self.read.load(Ordering::Relaxed);
+        let is_known = self.mask.load(Ordering::Relaxed) == interrupted.0
+            && !self.has_temporary_mask.get()
+            && waiting < Self::FEW;
+        self.push(info);
+        if is_known {
+            let mask = interrupted.union(while_handled);
+            self.mask.store(mask.0, Ordering::Relaxed);
+            mask
+        } else {
+            self.mask.store(Self::UNKNOWN, Ordering::Relaxed);
+            SigSet::FULL.as_host_mask()
+        }
+    }
+
+    /// Keeps a signal, unless it is one that waits already and does not queue.
+    fn push(&self, info: SigInfo) {
         self.flag.store(1, Ordering::Relaxed);
         let (read, written) = (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed));
         let waits = |signal: Signal| (read..written).any(|at| self.slot(at).signal() == Some(signal));
@@ -77,14 +101,24 @@ impl Waiting {
         }
     }
 
-    /// Says that the thread is about to set this mask, and whether that would change it.
-    pub(super) fn note_mask(&self, mask: SigSet) -> bool {
-        self.mask.replace(mask) != mask
+    /// Makes the host's mask this one by `set`, unless it is already. If a signal comes in between, the mask is unknown.
+    pub(super) fn change_mask(&self, mask: SigSet, set: impl FnOnce()) {
+        if self.mask.load(Ordering::Relaxed) == mask.0 {
+            return;
+        }
+        self.mask.store(Self::CHANGING, Ordering::Relaxed);
+        set();
+        let _ = self.mask.compare_exchange(Self::CHANGING, mask.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The kernel's mask is about to be something else than the thread noted.
     pub(super) fn forget_mask(&self) {
-        self.mask.set(Self::UNKNOWN);
+        self.mask.store(Self::UNKNOWN, Ordering::Relaxed);
+    }
+
+    /// A call with a mask of its own begins, or has ended.
+    pub(super) fn note_temporary_mask(&self, is_in_force: bool) {
+        self.has_temporary_mask.set(is_in_force);
     }
 
     fn slot(&self, at: usize) -> SigInfo {
@@ -127,12 +161,49 @@ mod tests {
         assert_eq!(drained(&waiting), [libc::SIGSEGV, 40, 40]);
     }
 
+    /// Whether setting this mask needs the kernel.
+    fn changes(waiting: &Waiting, mask: SigSet) -> bool {
+        let mut is_set = false;
+        waiting.change_mask(mask, || is_set = true);
+        is_set
+    }
+
+    const OWN: SigSet = SigSet(0b1000);
+    const ADDED: SigSet = SigSet(0b0110);
+
     #[test]
-    fn a_signal_taken_makes_the_mask_unknown() {
+    fn a_signal_leaves_the_mask_that_its_handler_will_have() {
         let waiting = Waiting::new();
-        assert!(waiting.note_mask(SigSet::EMPTY));
-        assert!(!waiting.note_mask(SigSet::EMPTY));
-        waiting.push(info(libc::SIGUSR1));
-        assert!(waiting.note_mask(SigSet::EMPTY));
+        assert!(changes(&waiting, OWN));
+        assert!(!changes(&waiting, OWN));
+        assert_eq!(waiting.take(info(libc::SIGUSR1), OWN, ADDED), OWN.union(ADDED));
+        assert!(!changes(&waiting, OWN.union(ADDED)));
+        assert!(changes(&waiting, OWN));
+    }
+
+    #[test]
+    fn a_signal_in_the_midst_of_a_change_leaves_nothing_unblocked() {
+        let waiting = Waiting::new();
+        let mut left = SigSet::EMPTY;
+        waiting.change_mask(OWN, || left = waiting.take(info(libc::SIGUSR1), OWN, ADDED));
+        assert_eq!(left, SigSet::FULL.as_host_mask());
+        assert!(changes(&waiting, OWN), "what the kernel blocks is not known");
+    }
+
+    #[test]
+    fn a_signal_under_a_calls_own_mask_leaves_nothing_unblocked() {
+        let waiting = Waiting::new();
+        changes(&waiting, OWN);
+        waiting.note_temporary_mask(true);
+        assert_eq!(waiting.take(info(libc::SIGUSR1), OWN, ADDED), SigSet::FULL.as_host_mask());
+    }
+
+    #[test]
+    fn a_flood_is_dammed_before_the_ring_is_full() {
+        let waiting = Waiting::new();
+        changes(&waiting, OWN);
+        let taken = (0..Waiting::SLOTS).take_while(|_| waiting.take(info(40), OWN, SigSet::EMPTY) == OWN);
+        assert_eq!(taken.count(), Waiting::FEW);
+        assert_eq!(drained(&waiting).len(), Waiting::FEW + 1);
     }
 }

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 use super::altstack::AlternateStack;
+use super::blocking::RESTART;
 use super::frame::Trap;
 use super::host;
 use super::info::SigInfo;
@@ -16,7 +17,7 @@ pub struct ThreadSignals {
     saved_mask: Option<SigSet>,
     pub(super) alternate: AlternateStack,
     /// Taken from the kernel and not yet delivered, oldest first. Between two instructions of the guest only signals
-    /// that it blocks are here, and of those only the ones that the host cannot block.
+    /// that it blocks are here, and of those only the ones that the host cannot block: see [`Self::change_mask`].
     pending: Vec<SigInfo>,
     /// The host's mask does not follow the guest's yet.
     is_unsettled: bool,
@@ -42,12 +43,60 @@ impl ThreadSignals {
         host::apply_mask(self.mask);
     }
 
+    /// Changes what the guest blocks, on the host too. A signal that was taken from the kernel while the old mask let it
+    /// through, and that the new one blocks, came before the call that changes the mask: then nothing is changed, and
+    /// RESTART has it delivered first. So nothing that the guest blocks has ever to be put back into the kernel, where it
+    /// would have lost its place and whom it was sent to.
+    pub(crate) fn change_mask(&mut self, mask: SigSet) -> Result<(), Errno> {
+        let before = self.mask;
+        self.set_mask(mask);
+        if host::has_waiting() {
+            self.collect();
+        }
+        let is_overtaken = |signal| !before.contains(signal) && self.mask.contains(signal);
+        if self.pending.iter().filter_map(SigInfo::signal).any(is_overtaken) {
+            self.set_mask(before);
+            return Err(RESTART);
+        }
+        Ok(())
+    }
+
+    /// From now on nothing is taken any more, since the thread is about to end. RESTART: what was taken comes first.
+    pub(crate) fn before_exit(&mut self) -> Result<(), Errno> {
+        host::block_all();
+        self.deliver_first()
+    }
+
+    /// The same before exec, which keeps what is pending: all of it is put back into the kernel. The host blocks every
+    /// signal, those of instructions too, until [`Self::after_failed_exec`].
+    pub(crate) fn before_exec(&mut self) -> Result<(), Errno> {
+        host::set_exact_mask(SigSet::FULL);
+        self.deliver_first()?;
+        self.pending.retain(|info| host::give_back(info).is_err());
+        Ok(())
+    }
+
+    /// The host's mask fits the guest's again.
+    pub(crate) fn after_failed_exec(&self) {
+        host::apply_mask(self.mask);
+    }
+
+    fn deliver_first(&mut self) -> Result<(), Errno> {
+        self.collect();
+        if self.pending.iter().any(|info| self.lets_through(info)) {
+            host::apply_mask(self.mask);
+            return Err(RESTART);
+        }
+        Ok(())
+    }
+
     /// Starts a call that waits under a mask of its own (`ppoll`, `pselect6`, `epoll_pwait`, `rt_sigsuspend`). The kernel
     /// is to be given the set that comes back as the call's mask; [`super::finish_syscall`] and
     /// [`super::deliver_pending`] end the matter. EINTR: a signal that the mask lets through waits here already, do
     /// not call.
     pub fn begin_temporary_mask(&mut self, mask: SigSet) -> Result<SigSet, Errno> {
         self.saved_mask = Some(self.mask);
+        host::note_temporary_mask(true);
         self.mask = mask.as_mask();
         if self.pending.iter().any(|info| self.lets_through(info)) {
             return Err(Errno::EINTR);
@@ -58,12 +107,14 @@ impl ThreadSignals {
     /// Ends a temporary mask that no handler has saved. The kernel has put back the host's.
     pub(super) fn cancel_temporary_mask(&mut self) {
         if let Some(saved) = self.saved_mask.take() {
+            host::note_temporary_mask(false);
             self.mask = saved;
         }
     }
 
     /// The mask that a handler's return brings back.
     pub(super) fn take_mask_to_save(&mut self) -> SigSet {
+        host::note_temporary_mask(false);
         self.saved_mask.take().unwrap_or(self.mask)
     }
 
@@ -81,7 +132,10 @@ impl ThreadSignals {
 
     /// Adds what the handler has taken from the kernel.
     pub(crate) fn collect(&mut self) {
-        host::take_waiting(|info| self.push(info));
+        host::take_waiting(|info| {
+            self.is_unsettled = true;
+            self.push(info);
+        });
     }
 
     /// Adds a signal, unless it is one that waits already and does not queue.
@@ -92,15 +146,16 @@ impl ThreadSignals {
         }
     }
 
-    /// Takes the next signal that may be delivered: those of instructions first (`dequeue_synchronous_signal`), then
-    /// the oldest.
+    /// Takes the next signal that may be delivered: faults first (`dequeue_synchronous_signal`), then what has the number of
+    /// one, lowest first (`next_signal`), then the oldest.
     pub(super) fn take_deliverable(&mut self) -> Option<SigInfo> {
-        let is_deliverable = |info: &&SigInfo| self.lets_through(info);
-        let is_synchronous = |info: &SigInfo| info.signal().is_some_and(Signal::is_synchronous);
-        let mut candidates = self.pending.iter().enumerate().filter(|(_, info)| is_deliverable(info));
-        let first = candidates.next()?;
-        let best = [first].into_iter().chain(candidates).find(|(_, info)| is_synchronous(info));
-        let at = best.map_or(first.0, |(at, _)| at);
+        let rank = |info: &SigInfo| match info.signal() {
+            Some(signal) if signal.is_synchronous() && info.code() > 0 => (0, 0),
+            Some(signal) if signal.is_synchronous() => (1, signal.number()),
+            _ => (2, 0),
+        };
+        let candidates = self.pending.iter().enumerate().filter(|(_, info)| self.lets_through(info));
+        let (at, _) = candidates.min_by_key(|(_, info)| rank(info))?;
         Some(self.pending.remove(at))
     }
 
@@ -121,8 +176,9 @@ impl ThreadSignals {
         self.pending.iter().filter_map(SigInfo::signal).fold(SigSet::EMPTY, SigSet::with)
     }
 
-    /// After delivery: ends a temporary mask that no handler has saved, makes the host's mask fit, and gives back to the
-    /// kernel what is blocked again since it was taken. Signals of instructions stay: the host cannot block them.
+    /// After delivery: ends a temporary mask that no handler has saved, and makes the host's mask fit. What is blocked
+    /// again since it was taken, because another thread has changed a handler's mask meanwhile, goes back to the kernel;
+    /// signals of instructions stay, as the host cannot block them.
     pub(super) fn settle(&mut self) {
         self.cancel_temporary_mask();
         self.is_unsettled = false;
@@ -138,14 +194,8 @@ impl ThreadSignals {
     pub(crate) fn after_fork_in_child(&mut self) {
         host::forget_waiting();
         self.pending.clear();
-        self.saved_mask = None;
+        self.cancel_temporary_mask();
         host::apply_mask(self.mask);
-    }
-
-    /// Puts everything that is pending back into the kernel, which keeps it across exec. The host blocks all of it.
-    pub(crate) fn give_back_all(&mut self) {
-        self.collect();
-        self.pending.retain(|info| host::give_back(info).is_err());
     }
 
     fn lets_through(&self, info: &SigInfo) -> bool {
@@ -173,6 +223,17 @@ mod tests {
         assert_eq!(next(&mut signals), Some(libc::SIGSEGV));
         assert_eq!(next(&mut signals), Some(libc::SIGUSR1));
         assert_eq!(next(&mut signals), None);
+    }
+
+    #[test]
+    fn sent_faults_come_in_the_order_of_their_numbers() {
+        let mut signals = ThreadSignals::default();
+        let sent = |number| SigInfo::sent(Signal::new(number).unwrap());
+        for info in [sent(libc::SIGUSR1), sent(libc::SIGSEGV), sent(libc::SIGILL), info(libc::SIGBUS)] {
+            signals.push(info);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut signals)).collect();
+        assert_eq!(order, [libc::SIGBUS, libc::SIGILL, libc::SIGSEGV, libc::SIGUSR1]);
     }
 
     #[test]

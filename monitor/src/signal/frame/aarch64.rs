@@ -26,6 +26,12 @@ pub(in crate::signal) fn rewind_syscall(registers: &mut Registers) {
     registers.pc = registers.pc.wrapping_sub(4);
 }
 
+/// Puts it there with `restart_syscall` for the call: the kernel knows the rest.
+pub(in crate::signal) fn rewind_to_restart(registers: &mut Registers) {
+    rewind_syscall(registers);
+    registers.x[8] = libc::SYS_restart_syscall as u64;
+}
+
 /// The register that a system call's result is in.
 pub(in crate::signal) fn result_register(registers: &Registers) -> u64 {
     registers.x[0]
@@ -46,7 +52,7 @@ pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery:
 pub(in crate::signal) fn restore<B: IsolationBackend>(
     _user: UserMemory<'_, B>,
     _state: &mut ThreadState,
-    _set_mask: impl FnMut(SigSet),
+    _set_mask: impl FnOnce(SigSet) -> Result<(), Errno>,
 ) -> Result<Restored, Errno> {
     Err(Errno::EFAULT)
 }

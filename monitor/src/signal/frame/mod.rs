@@ -17,7 +17,7 @@ use super::altstack::AlternateStack;
 use super::info::SigInfo;
 use super::set::{SigSet, Signal};
 
-pub(super) use arch::{Trap, build, enter, restore, result_register, rewind_syscall};
+pub(super) use arch::{Trap, build, enter, restore, result_register, rewind_syscall, rewind_to_restart};
 
 /// A signal on its way to a handler.
 #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "no frame is built there yet"))]

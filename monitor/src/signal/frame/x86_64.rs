@@ -8,6 +8,7 @@
 
 use std::sync::OnceLock;
 
+use endo_core::arch::xsave::{self, Software};
 use endo_core::arch::{Flags, Gpr};
 use endo_core::{Fault, FaultKind, GuestAddr, IsolationBackend, Registers, ThreadState, VectorState};
 
@@ -34,12 +35,6 @@ mod offset {
     pub(super) const MASK: usize = FPSTATE + 8 + 64;
     pub(super) const INFO: usize = MASK + 8;
     pub(super) const END: usize = INFO + 128;
-
-    /// In the XSAVE area: MXCSR, what the kernel says about the area (`struct _fpx_sw_bytes`), the XSAVE header.
-    pub(super) const MXCSR: usize = 24;
-    pub(super) const SOFTWARE: usize = 464;
-    pub(super) const HEADER: usize = 512;
-    pub(super) const EXTENDED: usize = 576;
 }
 
 /// General registers in the order of `struct sigcontext_64`.
@@ -68,14 +63,10 @@ const UC_FLAGS: u64 = 7;
 const SEGMENTS: u64 = 0x002b_0000_0000_0033;
 /// Bytes below the stack pointer that belong to the interrupted function (psABI 3.2.2).
 const RED_ZONE: u64 = 128;
-const MAGIC1: u32 = 0x4650_5853;
-const MAGIC2: u32 = 0x4650_5845;
-const MAGIC2_SIZE: usize = 4;
+const MAGIC2_SIZE: usize = size_of_val(&xsave::MAGIC2);
 /// `si_code` of the two integer exceptions, both the processor's divide error.
 const FPE_INTDIV: i32 = 1;
 const FPE_INTOVF: i32 = 2;
-/// The x87 and SSE components.
-const FP_SSE: u64 = 3;
 
 /// What the kernel keeps of a thread's last fault (`thread.trap_nr`, `error_code`, `cr2`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -112,6 +103,12 @@ impl Trap {
 /// registers still hold the call.
 pub(in crate::signal) fn rewind_syscall(registers: &mut Registers) {
     registers.pc = registers.pc.wrapping_sub(2);
+}
+
+/// Puts it there with `restart_syscall` for the call: the kernel knows the rest.
+pub(in crate::signal) fn rewind_to_restart(registers: &mut Registers) {
+    rewind_syscall(registers);
+    registers.set(Gpr::Rax, libc::SYS_restart_syscall as u64);
 }
 
 /// The register that a system call's result is in.
@@ -173,17 +170,11 @@ fn fill_context(bytes: &mut [u8], state: &ThreadState, delivery: &Delivery<'_>, 
 
 fn fill_fpstate(bytes: &mut [u8], vector: &VectorState, layout: &XsaveLayout) {
     bytes[..layout.size].copy_from_slice(&vector.bytes()[..layout.size]);
-    let size = layout.size as u32;
-    let mut software = [0; 48];
-    software[0..4].copy_from_slice(&MAGIC1.to_le_bytes());
-    software[4..8].copy_from_slice(&(size + MAGIC2_SIZE as u32).to_le_bytes());
-    software[8..16].copy_from_slice(&layout.components.to_le_bytes());
-    software[16..20].copy_from_slice(&size.to_le_bytes());
-    bytes[offset::SOFTWARE..offset::HEADER].copy_from_slice(&software);
-    let in_use = u64_at(bytes, offset::HEADER) & layout.components | FP_SSE;
-    bytes[offset::HEADER..offset::EXTENDED].fill(0);
-    bytes[offset::HEADER..offset::HEADER + 8].copy_from_slice(&in_use.to_le_bytes());
-    bytes[layout.size..].copy_from_slice(&MAGIC2.to_le_bytes());
+    Software::new(layout.components, layout.size as u32).write(bytes);
+    let in_use = u64_at(bytes, xsave::HEADER) & layout.components | xsave::LEGACY_COMPONENTS;
+    bytes[xsave::HEADER..xsave::EXTENDED].fill(0);
+    bytes[xsave::HEADER..xsave::HEADER_RESERVED.start].copy_from_slice(&in_use.to_le_bytes());
+    bytes[layout.size..].copy_from_slice(&xsave::MAGIC2.to_le_bytes());
 }
 
 /// Makes a thread run the handler whose frame has been stored.
@@ -203,7 +194,8 @@ pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery:
 }
 
 /// Undoes a delivery: `rt_sigreturn` with the stack pointer above the frame's return address. The mask is handed to
-/// `set_mask` as soon as it is known, as the kernel sets it even if the rest turns out to be unusable.
+/// `set_mask` as soon as it is known, as the kernel sets it even if the rest turns out to be unusable; if that fails,
+/// nothing has changed.
 ///
 /// Of the segment registers those for code and stack must be a 64-bit program's, to which alone a return can lead; the
 /// others are ignored. Flags are those that a program may set, and vector state is checked as XRSTOR checks it. Program
@@ -211,12 +203,12 @@ pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery:
 pub(in crate::signal) fn restore<B: IsolationBackend>(
     user: UserMemory<'_, B>,
     state: &mut ThreadState,
-    mut set_mask: impl FnMut(SigSet),
+    set_mask: impl FnOnce(SigSet) -> Result<(), Errno>,
 ) -> Result<Restored, Errno> {
     let at = GuestAddr(state.registers.stack_pointer().wrapping_sub(8));
     let mut frame = [0; offset::INFO];
     user.read_into(at, &mut frame)?;
-    set_mask(SigSet(u64_at(&frame, offset::MASK)));
+    set_mask(SigSet(u64_at(&frame, offset::MASK)))?;
     let vector = restore_fpstate(user, GuestAddr(u64_at(&frame, offset::FPSTATE)))?;
     let registers = &mut state.registers;
     for (index, gpr) in ORDER.into_iter().enumerate() {
@@ -259,9 +251,9 @@ fn restore_fpstate<B: IsolationBackend>(
         return Ok(vector);
     }
     let layout = XsaveLayout::of_machine();
-    let mut legacy = [0; offset::HEADER];
+    let mut legacy = [0; xsave::HEADER];
     user.read_into(fpstate, &mut legacy)?;
-    if u32_at(&legacy, offset::MXCSR) & !layout.mxcsr_mask != 0 {
+    if u32_at(&legacy, xsave::MXCSR) & !layout.mxcsr_mask != 0 {
         return Err(Errno::EFAULT);
     }
     let Some(described) = described_area(user, fpstate, &legacy, layout)? else {
@@ -270,17 +262,17 @@ fn restore_fpstate<B: IsolationBackend>(
             return Err(Errno::EFAULT);
         }
         load_legacy(&mut vector, &legacy);
-        set_in_use(&mut vector, FP_SSE);
+        set_in_use(&mut vector, xsave::LEGACY_COMPONENTS);
         return Ok(vector);
     };
     let area = user.read_bytes(fpstate, described.size)?;
-    let in_use = u64_at(&area, offset::HEADER);
-    let is_compacted = area[offset::HEADER + 8..offset::HEADER + 24].iter().any(|&byte| byte != 0);
+    let in_use = u64_at(&area, xsave::HEADER);
+    let is_compacted = area[xsave::HEADER + 8..xsave::HEADER + 24].iter().any(|&byte| byte != 0);
     if in_use & !layout.components != 0 || is_compacted || !fpstate.0.is_multiple_of(64) {
         return Err(Errno::EFAULT);
     }
     load_legacy(&mut vector, &area);
-    vector.bytes_mut()[offset::EXTENDED..described.size].copy_from_slice(&area[offset::EXTENDED..]);
+    vector.bytes_mut()[xsave::EXTENDED..described.size].copy_from_slice(&area[xsave::EXTENDED..]);
     set_in_use(&mut vector, in_use & described.components);
     Ok(vector)
 }
@@ -297,31 +289,27 @@ fn described_area<B: IsolationBackend>(
     legacy: &[u8],
     layout: &XsaveLayout,
 ) -> Result<Option<Described>, Errno> {
-    let extended = u32_at(legacy, offset::SOFTWARE + 4);
-    let components = u64_at(legacy, offset::SOFTWARE + 8);
-    let size = u32_at(legacy, offset::SOFTWARE + 16) as usize;
-    let is_plausible = u32_at(legacy, offset::SOFTWARE) == MAGIC1
-        && (offset::EXTENDED..=layout.size).contains(&size)
-        && size <= extended as usize;
-    if !is_plausible {
+    let Some(software) = Software::read(legacy) else { return Ok(None) };
+    let size = software.size as usize;
+    if !(xsave::EXTENDED..=layout.size).contains(&size) || software.size > software.extended_size {
         return Ok(None);
     }
     let magic2 = fpstate.checked_add(size as u64).ok_or(Errno::EFAULT)?;
-    let is_whole = user.read::<u32>(magic2)? == MAGIC2;
-    Ok(is_whole.then_some(Described { size, components: components & layout.components }))
+    let is_whole = user.read::<u32>(magic2)? == xsave::MAGIC2;
+    let components = software.components & layout.components;
+    Ok(is_whole.then_some(Described { size, components }))
 }
 
 /// Takes x87 and SSE state over; the bytes that software or nobody defines stay as they are.
 fn load_legacy(vector: &mut VectorState, legacy: &[u8]) {
-    const MXCSR_MASK: core::ops::Range<usize> = 28..32;
-    const RESERVED: usize = 416;
     let bytes = vector.bytes_mut();
-    bytes[..MXCSR_MASK.start].copy_from_slice(&legacy[..MXCSR_MASK.start]);
-    bytes[MXCSR_MASK.end..RESERVED].copy_from_slice(&legacy[MXCSR_MASK.end..RESERVED]);
+    for range in [0..xsave::MXCSR_MASK.start, xsave::MXCSR_MASK.end..xsave::RESERVED] {
+        bytes[range.clone()].copy_from_slice(&legacy[range]);
+    }
 }
 
 fn set_in_use(vector: &mut VectorState, components: u64) {
-    vector.bytes_mut()[offset::HEADER..offset::HEADER + 8].copy_from_slice(&components.to_le_bytes());
+    vector.bytes_mut()[xsave::HEADER..xsave::HEADER + 8].copy_from_slice(&components.to_le_bytes());
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -343,56 +331,18 @@ struct XsaveLayout {
 }
 
 impl XsaveLayout {
-    /// AMX state is in frames only after a program asked for it (`ARCH_REQ_XCOMP_PERM`), which guests cannot; protection
-    /// keys belong to the monitor.
-    const NEVER: u64 = 1 << 9 | 1 << 17 | 1 << 18;
+    /// AMX state is in frames only after a program asked for it, which guests cannot; protection keys belong to the
+    /// monitor.
+    const NEVER: u64 = xsave::PKRU | xsave::AMX;
 
     fn of_machine() -> &'static Self {
         static LAYOUT: OnceLock<XsaveLayout> = OnceLock::new();
         // Each CPUID costs a VM exit: ask once.
         LAYOUT.get_or_init(|| {
-            let components = machine::enabled_components() & !Self::NEVER;
-            let end = |component: u32| {
-                let leaf = core::arch::x86_64::__cpuid_count(0xd, component);
-                (leaf.eax + leaf.ebx) as usize
-            };
-            let extended = (2..63).filter(|&component| components >> component & 1 != 0).map(end);
-            let size = extended.fold(offset::EXTENDED, usize::max).min(VectorState::area_length());
-            XsaveLayout { size, components, mxcsr_mask: machine::mxcsr_mask() }
+            let components = xsave::enabled_components() & !Self::NEVER;
+            let size = xsave::area_length(components).min(VectorState::area_length());
+            XsaveLayout { size, components, mxcsr_mask: xsave::mxcsr_bits() }
         })
-    }
-}
-
-#[expect(unsafe_code, reason = "the processor is asked by instructions that have no safe wrapper")]
-mod machine {
-    /// XCR0: the state components that the kernel has switched on.
-    pub(super) fn enabled_components() -> u64 {
-        let (low, high): (u32, u32);
-        // SAFETY: XGETBV is there wherever signal frames have XSAVE state, which Linux uses on every processor since 2008.
-        // Reads XCR0 into edx:eax; memory, flags and stack are untouched.
-        unsafe {
-            core::arch::asm!(
-                "xgetbv",
-                in("ecx") 0,
-                out("eax") low,
-                out("edx") high,
-                options(nomem, nostack, preserves_flags),
-            );
-        }
-        u64::from(high) << 32 | u64::from(low)
-    }
-
-    /// `MXCSR_MASK` (SDM volume 1, 11.6.6).
-    pub(super) fn mxcsr_mask() -> u32 {
-        #[repr(C, align(16))]
-        struct Area([u8; 512]);
-        let mut area = Area([0; 512]);
-        // SAFETY: FXSAVE writes the 512 aligned bytes that it is given.
-        unsafe { core::arch::x86_64::_fxsave64(area.0.as_mut_ptr()) };
-        match u32::from_le_bytes(area.0[28..32].try_into().expect("four bytes")) {
-            0 => 0xffbf,
-            mask => mask,
-        }
     }
 }
 
