@@ -98,6 +98,14 @@ const FUTEX_ONE_WORD: u64 = 1 << 0 | 1 << 1 | 1 << 9 | 1 << 10;
 /// `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL` (include/uapi/asm-generic/fcntl.h): numbers only.
 const FCNTL_FLAGS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
 
+/// `SOL_SOCKET` and `IPPROTO_TCP`.
+const SOCKET_AND_TCP: u64 = 1 << 1 | 1 << 6;
+/// Options that are one integer at both levels: `SO_DEBUG` to `SO_PRIORITY` (include/uapi/asm-generic/socket.h) and
+/// `TCP_NODELAY` to `TCP_QUICKACK` (include/uapi/linux/tcp.h).
+const INTEGER_OPTIONS: u64 = 0x1ffe;
+/// The events that a call asks for: 12 bytes each on x86-64, 16 elsewhere, where the larger number is right too.
+const EPOLL_EVENTS: Length = Length::Values { count: 2, size: 16 };
+
 /// Calls of class `Check` that need nobody if they are made in this form.
 const FLAT_FORMS: &[(&str, &[Check])] = &[
     // `send`: no address.
@@ -129,6 +137,32 @@ const FLAT_FORMS: &[(&str, &[Check])] = &[
         ],
     ),
     ("fcntl", &[Check::Descriptor(0), Check::OneOf { argument: 1, ignored: 0, allowed: FCNTL_FLAGS }]),
+    // Switches and sizes of sockets and of TCP.
+    (
+        "setsockopt",
+        &[
+            Check::Descriptor(0),
+            Check::OneOf { argument: 1, ignored: 0, allowed: SOCKET_AND_TCP },
+            Check::OneOf { argument: 2, ignored: 0, allowed: INTEGER_OPTIONS },
+            Check::Read { pointer: 3, length: Length::Bytes(4) },
+        ],
+    ),
+    // The peer's address is not wanted.
+    ("accept", &[Check::Descriptor(0), Check::Zero(1), Check::Zero(2)]),
+    ("accept4", &[Check::Descriptor(0), Check::Zero(1), Check::Zero(2)]),
+    // The mask of signals stays as it is.
+    (
+        "epoll_pwait",
+        &[Check::Descriptor(0), Check::Written { pointer: 1, length: EPOLL_EVENTS }, Check::Zero(4)],
+    ),
+    (
+        "ppoll",
+        &[
+            Check::Written { pointer: 0, length: Length::Values { count: 1, size: 8 } },
+            Check::Written { pointer: 2, length: Length::Fixed(16) },
+            Check::Zero(3),
+        ],
+    ),
 ];
 
 /// The plans of all calls that have one.

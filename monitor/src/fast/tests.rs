@@ -206,6 +206,15 @@ fn only_the_flat_forms_of_complicated_calls_pass() {
     assert!(!passes(Call::futex, &[0x10000, wait, 1, END]), "a timeout outside");
     assert!(!passes(Call::futex, &[0x10000, requeue, 1, 0, 0x20000]), "a second word");
     assert!(!passes(Call::futex, &[0x10000, 64, 1, 0]), "an operation that no bit stands for");
+    assert!(passes(Call::setsockopt, &[3, 6, 1, 0x10000, 4]));
+    assert!(!passes(Call::setsockopt, &[3, 1, 26, 0x10000, 16]), "SO_ATTACH_FILTER");
+    assert!(!passes(Call::setsockopt, &[3, 0, 1, 0x10000, 4]), "a level with longer options");
+    assert!(passes(Call::accept4, &[3, 0, 0, 0x800]));
+    assert!(!passes(Call::accept4, &[3, 0x10000, 0x20000, 0x800]), "an address");
+    assert!(passes(Call::epoll_pwait, &[3, 0x10000, 64, 0, 0, 8]));
+    assert!(!passes(Call::epoll_pwait, &[3, 0x10000, 64, 0, 0x20000, 8]), "a mask");
+    assert!(passes(Call::ppoll, &[0x10000, 3, 0, 0, 8]));
+    assert!(!passes(Call::ppoll, &[0x10000, 3, END, 0, 8]), "a timeout outside");
     assert!(passes(Call::fcntl, &[3, libc::F_GETFL as u64]));
     assert!(!passes(Call::fcntl, &[3, libc::F_SETLK as u64, 0x10000]));
     assert!(!passes(Call::fcntl, &[3, libc::F_DUPFD as u64, 0]));
