@@ -40,11 +40,12 @@
 //! 5. A system call is `lea r11, [rip+5]; jmp gates.syscall`, and is not the fragment's end. No boundary on
 //!    the jump, and no other branch to that gate.
 //! 6. The one indirect jump is `jmp qword ptr gs:[r11*8]`. Before it comes a `mov`, `lea` or `movzx` into
-//!    ecx, and between them only pushes, `mov`s to memory, and 32-bit `mov`, `lea`, `add`, `sub` into esp. No
-//!    boundary behind the write of ecx.
+//!    r11d, and between them only pushes, `mov`s to memory, and 32-bit `mov`, `lea`, `add`, `sub` into esp. No
+//!    boundary behind the write of r11d.
 //! 7. A direct branch has no prefix and leads to a boundary, of the same fragment or a live one, or to a gate
-//!    other than the system call's. `loop` and `jrcxz` stay in the fragment.
-//! 8. A claimed indirect entry is a boundary whose instruction is `mov rcx, fs:[first spill slot]`.
+//!    other than the system call's. `loop` and `jrcxz` stay in the fragment. One whose displacement lies within
+//!    eight aligned bytes may later be made to lead to another such place.
+//! 8. A claimed indirect entry is a boundary whose instruction is `mov r11, fs:[first spill slot]`.
 //! 9. The last instruction is a jump.
 //! 10. `xrstor` is refused where protection keys are enabled: it could load their rights.
 
