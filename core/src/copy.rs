@@ -17,7 +17,19 @@ pub unsafe fn copy(to: HostAddr, from: HostAddr, length: usize) -> usize {
     unsafe { arch::raw_copy(to.as_ptr(), from.as_ptr(), length) }
 }
 
-/// If the interrupted instruction is one of [`copy`], or of the stores that fast paths use, that touches guest memory:
+/// Replaces the word at `at` by `new` if it is `expected`, in one step, and returns what it was; `None` if it is not
+/// accessible.
+///
+/// # Safety
+///
+/// The word is aligned and lies in a range that `host_range` returned; it may be unmapped. A handler that calls
+/// [`recover`] must be installed for SIGSEGV and SIGBUS.
+pub unsafe fn compare_exchange(at: HostAddr, expected: u32, new: u32) -> Option<u32> {
+    // SAFETY: the caller's promises are those of `raw_compare_exchange`.
+    u32::try_from(unsafe { arch::raw_compare_exchange(at.as_ptr(), expected, new) }).ok()
+}
+
+/// If the interrupted instruction is one of [`copy`], [`compare_exchange`], or of the stores that fast paths use, that touches guest memory:
 /// moves the context on to the point where that gives up, and says so. Async-signal-safe.
 pub fn recover(context: &mut libc::ucontext_t) -> bool {
     arch::recover(context)
@@ -44,6 +56,26 @@ mod arch {
         "ret",
         ".cfi_endproc",
         ".size endo_raw_copy, . - endo_raw_copy",
+        // extern "C" fn endo_raw_compare_exchange(rdi: at, esi: expected, edx: new) -> u64
+        // The word as it was, or all ones.
+        ".globl endo_raw_compare_exchange",
+        ".type endo_raw_compare_exchange, @function",
+        "endo_raw_compare_exchange:",
+        ".cfi_startproc",
+        "mov eax, esi",
+        ".globl endo_raw_exchange_touch",
+        ".hidden endo_raw_exchange_touch",
+        "endo_raw_exchange_touch:",
+        "lock cmpxchg [rdi], edx",
+        "mov eax, eax",
+        "ret",
+        ".globl endo_raw_exchange_give_up",
+        ".hidden endo_raw_exchange_give_up",
+        "endo_raw_exchange_give_up:",
+        "mov rax, -1",
+        "ret",
+        ".cfi_endproc",
+        ".size endo_raw_compare_exchange, . - endo_raw_compare_exchange",
         // extern "C" fn endo_raw_store_pair(rdi: to, rsi: first, rdx: second) -> u64
         // extern "C" fn endo_raw_store_word(rdi: to, rsi: value) -> u64
         // extern "C" fn endo_raw_store_half(rdi: to, esi: value) -> u64
@@ -78,6 +110,10 @@ mod arch {
     unsafe extern "C" {
         #[link_name = "endo_raw_copy"]
         pub(super) fn raw_copy(to: *mut u8, from: *const u8, length: usize) -> usize;
+        #[link_name = "endo_raw_compare_exchange"]
+        pub(super) fn raw_compare_exchange(at: *mut u32, expected: u32, new: u32) -> u64;
+        static endo_raw_exchange_touch: u8;
+        static endo_raw_exchange_give_up: u8;
         static endo_raw_copy_touch: u8;
         static endo_raw_copy_give_up: u8;
         static endo_raw_store_first: u8;
@@ -89,6 +125,7 @@ mod arch {
     pub(super) fn recover(context: &mut libc::ucontext_t) -> bool {
         let ways_out = [
             (&raw const endo_raw_copy_touch, &raw const endo_raw_copy_give_up),
+            (&raw const endo_raw_exchange_touch, &raw const endo_raw_exchange_give_up),
             (&raw const endo_raw_store_first, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_second, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_half, &raw const endo_raw_store_give_up),
@@ -114,6 +151,20 @@ mod arch {
         // SAFETY: both vectors live until the call returns; inaccessible memory is an error, not a fault.
         let copied = unsafe { libc::process_vm_readv(own_pid, &raw const local, 1, &raw const remote, 1, 0) };
         length - usize::try_from(copied).unwrap_or(0)
+    }
+
+    /// In two steps: another thread may have been in between.
+    pub(super) unsafe fn raw_compare_exchange(at: *mut u32, expected: u32, new: u32) -> u64 {
+        let mut before = 0_u32;
+        // SAFETY: the caller's promise, and `before` is ours.
+        if unsafe { raw_copy((&raw mut before).cast(), at.cast(), 4) } != 0 {
+            return u64::MAX;
+        }
+        // SAFETY: as above; the kernel writes to the address that it is given as the other side's.
+        if before == expected && unsafe { raw_copy(at.cast(), (&raw const new).cast(), 4) } != 0 {
+            return u64::MAX;
+        }
+        u64::from(before)
     }
 
     pub(super) fn recover(_context: &mut libc::ucontext_t) -> bool {

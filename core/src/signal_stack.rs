@@ -13,10 +13,13 @@
 //! An entry stub masks the stack pointer by [`SignalStack::SIZE`] and loads the word, without any other register; see
 //! [`IsolationBackend::signal_entry`](crate::IsolationBackend::signal_entry). Backends whose guests run on the host's
 //! thread pointer need no stub; their handlers run on the same stacks all the same.
+//!
+//! A stack that is dropped waits in a small pool for the next thread.
 
 use std::io;
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{HostAddr, PAGE_SIZE, arch};
 
@@ -30,6 +33,10 @@ pub struct SignalStack {
     // The kernel knows a signal stack by thread.
     not_send: PhantomData<*mut ()>,
 }
+
+/// Which [`SignalStack`] it was, without owning it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignalStackId(HostAddr);
 
 /// What lies at a signal stack's base.
 #[repr(C)]
@@ -51,7 +58,8 @@ impl SignalStack {
 
     /// Gives the calling thread an alternate signal stack.
     pub fn install() -> io::Result<Self> {
-        let stack = SignalStack { base: Self::reserve()?, not_send: PhantomData };
+        let base = pool::take().map_or_else(Self::reserve, Ok)?;
+        let stack = SignalStack { base, not_send: PhantomData };
         let header = Header { thread_pointer: arch::host_thread_pointer(), magic: Self::MAGIC };
         // SAFETY: the header's page is mapped and writable, aligned, and not yet anybody else's.
         unsafe { stack.base.as_ptr::<Header>().write(header) };
@@ -77,6 +85,21 @@ impl SignalStack {
         // SAFETY: another owner's stack of exactly this size and alignment could lack a header page below it, but no
         // other code in this process makes such a stack; one of ours has its header mapped while it is installed.
         shape_fits && unsafe { HostAddr(base).as_ptr::<Header>().read() }.magic == Self::MAGIC
+    }
+
+    /// What [`reclaim`](Self::reclaim) wants.
+    pub fn id(&self) -> SignalStackId {
+        SignalStackId(self.base)
+    }
+
+    /// Takes over the stack of a thread that a fork has not brought along.
+    ///
+    /// # Safety
+    ///
+    /// The process has been forked since the stack was installed, and the thread that forked was another one. Nobody
+    /// reclaims the stack twice.
+    pub unsafe fn reclaim(id: SignalStackId) {
+        give_up(id.0);
     }
 
     /// Maps an aligned block with its guard page.
@@ -111,8 +134,40 @@ impl Drop for SignalStack {
         let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         // Refused only from a handler that runs on this very stack: then it must stay.
         if set_alternate_stack(&none).is_ok() {
-            unmap(self.base.0, Self::SIZE);
+            give_up(self.base);
         }
+    }
+}
+
+/// Keeps a stack that nobody uses for the next thread, or unmaps it.
+fn give_up(base: HostAddr) {
+    if !pool::put(base) {
+        unmap(base.0, SignalStack::SIZE);
+    }
+}
+
+/// Stacks without a thread. No lock: a fork finds it in order whatever other threads are doing.
+mod pool {
+    use super::{AtomicUsize, HostAddr, Ordering};
+
+    /// Most threads come and go a few at a time.
+    const SLOTS: usize = 32;
+    static FREE: [AtomicUsize; SLOTS] = [const { AtomicUsize::new(0) }; SLOTS];
+
+    pub(super) fn take() -> Option<HostAddr> {
+        let taken = FREE.iter().map(|slot| match slot.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => slot.swap(0, Ordering::Acquire),
+        });
+        taken.into_iter().find(|&base| base != 0).map(HostAddr)
+    }
+
+    /// Whether there was room.
+    pub(super) fn put(base: HostAddr) -> bool {
+        let fill = |slot: &AtomicUsize| {
+            slot.compare_exchange(0, base.0, Ordering::Release, Ordering::Relaxed).is_ok()
+        };
+        FREE.iter().any(fill)
     }
 }
 
@@ -148,6 +203,20 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_dropped_stack_serves_another_thread() {
+        let install = || {
+            std::thread::spawn(|| {
+                let stack = SignalStack::install().unwrap();
+                assert!(SignalStack::is_installed());
+                stack.base.0
+            })
+        };
+        let bases: std::collections::BTreeSet<usize> = (0..20).map(|_| install().join().unwrap()).collect();
+        // Other tests take stacks at the same time, but never twenty new ones.
+        assert!(bases.len() < 20, "{bases:x?}");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::sync::Arc;
 
-use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Statistic, SyscallMonitor};
+use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, SyscallMonitor};
 
 use crate::backends::ChoiceError;
 use crate::fast;
 use crate::loader::{self, LoadError, Program};
-use crate::process::{self, Ending, Launch, Legacy, Process};
+use crate::process::{self, Ending, Launch, Legacy, Process, Report, SharedState};
 use crate::signal;
 use crate::syscall::trace;
 use crate::thread::Thread;
@@ -26,8 +27,8 @@ pub struct Guest<'a> {
     pub legacy: Option<Legacy>,
     /// The options of the command line, in the form in which [`process::Handover`] is to bring them to the endo of an exec.
     pub options: &'a [u8],
-    /// Called with the backend's figures once the guest has ended, if wanted.
-    pub report_statistics: Option<&'a dyn Fn(Vec<Statistic>)>,
+    /// Told the backend's figures once the guest has ended, if wanted.
+    pub report: Option<Report>,
 }
 
 /// Why a guest did not start.
@@ -52,7 +53,8 @@ pub enum LaunchError {
     },
 }
 
-/// Runs a guest on backend `B` until it ends. Once a process: what signal handlers need stays for good.
+/// Runs a guest on backend `B` until it ends. Once a process: what signal handlers need stays for good. It does not return
+/// where another of the guest's threads ends the process, or where the guest's first thread ends before others.
 pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     config: BackendConfig,
     monitor: M,
@@ -62,22 +64,23 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     let backend = B::new(BackendConfig { fast_paths, watched: Some(fast::watched()), ..config })?;
     let host = |what| move |source| LaunchError::Host { what, source };
     let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
-    // Signal handlers reach it, so it stays for as long as the process does.
-    let process = Box::leak(Box::new(Process::new(backend, monitor, launch)?));
+    let process = Process::new(backend, monitor, launch)?.reporting_to(guest.report).leak();
     let mask = guest.legacy.map_or_else(signal::host::inherited_mask, |legacy| legacy.mask);
     signal::install(&process.backend).map_err(host("install signal handlers"))?;
     if let Some(legacy) = guest.legacy {
+        signal::host::inherit_ignored(legacy.ignored);
         *process.memory().limits_mut() = legacy.limits;
     }
     let start = loader::load(process, &guest.program, guest.arguments, guest.environment)?;
     drop(guest.program);
     let state = process.backend.create_thread(DomainId::MAIN, start.thread_state())?;
-    let mut thread = Thread::first(process, state, mask);
+    let shared = Arc::new(SharedState::default());
+    process.threads.add(signal::host::thread_id(), Arc::clone(&shared));
+    let mut thread = Thread::new(process, state, mask, shared);
     process.monitor.thread_started();
     let ending = process::run(&mut thread);
-    process.monitor.thread_exited();
-    if let Some(report) = guest.report_statistics {
-        report(process.backend.statistics());
+    match process::leave(thread, ending) {
+        Some(ending) => Ok(ending),
+        None => unreachable!("the first thread's host thread ends with it"),
     }
-    Ok(ending)
 }

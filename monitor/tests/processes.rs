@@ -101,15 +101,14 @@ fn sessions_and_groups_are_the_hosts() {
 }
 
 #[test]
-fn what_cannot_be_run_yet_is_refused() {
+fn what_endo_does_not_run_is_refused() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/refused.c");
-    let guest = Guest::new(compile("gcc -O1 -w -pthread", &[source.into()]));
+    let guest = Guest::new(compile("gcc -O1 -w", &[source.into()]));
     let outcome = guest.run(&Under::Endo);
-    let expected = "Resource temporarily unavailable\nResource temporarily unavailable\nFunction not implemented\n\
-        Invalid argument\nInvalid argument\ndone\n";
+    let expected = "Function not implemented\nInvalid argument\nInvalid argument\ndone\n";
     assert_eq!(outcome.text(), expected);
     assert_eq!(outcome.status, Status::Exited(0));
-    let message = "endo: the program wants a second thread, which endo cannot run yet\n";
+    let message = "endo: the program wants a process that shares its memory, which endo cannot run\n";
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), message);
 }
 

@@ -14,7 +14,7 @@ use super::{Cli, Command, Failure};
 use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
-use crate::process::{Ending, Handover, Legacy};
+use crate::process::{Ending, Handover, Legacy, Report};
 use crate::syscall::trace;
 
 /// Options of `endo run`.
@@ -149,24 +149,25 @@ fn start(
     let name = program.exec_name.to_string_lossy().into_owned();
     let handed_on = options.to_bytes();
     let calls = Arc::new(CountingMonitor::new());
-    let own_pid = std::process::id();
-    let report = |figures: Vec<Statistic>| {
-        // A forked child has counts of its own, which are not what was asked for.
-        if std::process::id() == own_pid {
-            log::report(&calls, &figures);
-        }
-    };
-    let report_statistics = options.stats.then_some(&report as &dyn Fn(Vec<Statistic>));
-    let guest = Guest { program, arguments, environment, legacy, options: &handed_on, report_statistics };
+    let report = options.stats.then(|| report(Arc::clone(&calls)));
+    let guest = Guest { program, arguments, environment, legacy, options: &handed_on, report };
     let ending = if options.stats {
-        backends::run(options.backend, config, Arc::clone(&calls), guest)
+        backends::run(options.backend, config, calls, guest)
     } else {
         backends::run(options.backend, config, NullMonitor, guest)
     };
-    match ending.map_err(|error| Failure::launch(&name, &error))? {
-        Ending::Exited(status) => Ok(status),
-        killed @ Ending::Killed(_) => killed.finish(),
-    }
+    // Other threads of the guest may be running: nothing is to be torn down under them.
+    ending.map_err(|error| Failure::launch(&name, &error))?.finish()
+}
+
+/// Prints the figures when the process ends. A forked child has counts of its own, which are not what was asked for.
+fn report(calls: Arc<CountingMonitor>) -> Report {
+    let own_pid = std::process::id();
+    Report(Box::new(move |figures: Vec<Statistic>| {
+        if std::process::id() == own_pid {
+            log::report(&calls, &figures);
+        }
+    }))
 }
 
 impl RunOptions {

@@ -16,6 +16,22 @@ pub enum Reach {
     ToLowerEnd,
 }
 
+/// Parts of mappings that are to be written to their files.
+#[derive(Debug)]
+pub struct Syncing {
+    places: Vec<host::Window>,
+    flags: libc::c_int,
+    has_hole: bool,
+}
+
+impl Syncing {
+    /// Writes them. What another thread unmaps meanwhile is written or not.
+    pub fn carry_out(self) -> Result<(), Errno> {
+        self.places.into_iter().try_for_each(|place| host::sync(place, self.flags))?;
+        if self.has_hole { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+}
+
 impl MemoryMap {
     /// Changes rights, mapping by mapping from the lowest; what was changed before an error stays changed. Errors are
     /// mprotect(2)'s (mm/mprotect.c).
@@ -168,14 +184,14 @@ impl MemoryMap {
         self.mappings.iter().try_for_each(|mapping| host::unlock(self.host(backend, mapping.range)?))
     }
 
-    /// `msync` (mm/msync.c).
-    pub fn sync<B: IsolationBackend>(
+    /// What `msync` is to do (mm/msync.c). Writing to a file takes its time: that is done with the map unlocked.
+    pub fn to_sync<B: IsolationBackend>(
         &self,
         backend: &B,
         start: GuestAddr,
         length: u64,
         flags: libc::c_int,
-    ) -> Result<(), Errno> {
+    ) -> Result<Syncing, Errno> {
         let known = libc::MS_ASYNC | libc::MS_INVALIDATE | libc::MS_SYNC;
         let is_contradictory = flags & libc::MS_ASYNC != 0 && flags & libc::MS_SYNC != 0;
         if flags & !known != 0 || !start.is_page_aligned() || is_contradictory {
@@ -183,11 +199,9 @@ impl MemoryMap {
         }
         let range = MemoryMap::pages(start, length).ok_or(Errno::ENOMEM)?;
         let parts = self.mappings.parts(range);
-        for part in &parts {
-            host::sync(self.host(backend, part.range)?, flags)?;
-        }
         let mapped: u64 = parts.iter().map(|part| part.range.len()).sum();
-        if mapped < range.len() { Err(Errno::ENOMEM) } else { Ok(()) }
+        let places = parts.iter().map(|part| self.host(backend, part.range)).collect::<Result<_, _>>()?;
+        Ok(Syncing { places, flags, has_hole: mapped < range.len() })
     }
 
     /// `mincore`: one byte a page.

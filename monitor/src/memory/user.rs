@@ -160,6 +160,16 @@ impl<'a, B: IsolationBackend> UserMemory<'a, B> {
         self.write_bytes(start, bytes_of(value))
     }
 
+    /// Replaces the aligned word at `start` by `new` if it is `expected`, in one step, and returns what it was.
+    pub fn compare_exchange(&self, start: GuestAddr, expected: u32, new: u32) -> Result<u32, Errno> {
+        if !start.0.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let host = self.locate_for_write(start, 4)?;
+        // SAFETY: `host` comes from `host_range`, and keeps the alignment; the monitor's handler calls `recover`.
+        unsafe { copy::compare_exchange(host.start, expected, new) }.ok_or(Errno::EFAULT)
+    }
+
     /// `count` values from `start`. The caller has bounded `count`.
     pub fn read_array<T: Pod>(&self, start: GuestAddr, count: usize) -> Result<Vec<T>, Errno> {
         let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;

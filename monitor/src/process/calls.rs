@@ -6,7 +6,7 @@ use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::{Ending, RobustList};
 use crate::errno::{Errno, SyscallResult};
-use crate::signal::blocking_syscall;
+use crate::signal::{blocking_syscall, host};
 use crate::thread::Thread;
 
 pub use super::clone::{clone, clone3, fork, vfork};
@@ -18,16 +18,17 @@ pub fn exit<B: IsolationBackend, M: SyscallMonitor>(
     [status, ..]: [u64; 6],
 ) -> SyscallResult {
     thread.signals.before_exit()?;
-    thread.ending = Some(Ending::Exited(status as i32 & 0xff));
+    thread.ending = Some(Ending::ThreadExited(status as i32 & 0xff));
     Ok(0)
 }
 
 /// `exit_group(status)`.
 pub fn exit_group<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
-    arguments: [u64; 6],
+    [status, ..]: [u64; 6],
 ) -> SyscallResult {
-    exit(thread, arguments)
+    thread.ending = Some(Ending::Exited(status as i32 & 0xff));
+    Ok(0)
 }
 
 /// `set_tid_address(word)`. The kernel's own such word is the C library's of the host.
@@ -48,23 +49,27 @@ pub fn set_robust_list<B: IsolationBackend, M: SyscallMonitor>(
     if length != RobustList::HEAD_BYTES {
         return Err(Errno::EINVAL);
     }
-    thread.robust_list = RobustList::at(GuestAddr(head));
+    thread.shared.set_robust_list(RobustList::at(GuestAddr(head)));
     Ok(0)
 }
 
-/// `get_robust_list(pid, head, length)`: of the calling thread, which is all that a guest can know of.
+/// `get_robust_list(tid, head, length)`: of any thread of the process, which are all that a guest can know of.
 pub fn get_robust_list<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
-    [pid, head, length, ..]: [u64; 6],
+    [tid, head, length, ..]: [u64; 6],
 ) -> SyscallResult {
-    // SAFETY: no precondition.
-    let own = unsafe { libc::gettid() };
-    if pid as i32 != 0 && pid as i32 != own {
-        return Err(Errno::EPERM);
-    }
+    let list = match tid as i32 {
+        0 => thread.shared.robust_list(),
+        own if own == host::thread_id() => thread.shared.robust_list(),
+        other => match thread.process.threads.find(other) {
+            Some(shared) => shared.robust_list(),
+            None if host::thread_exists(other) => return Err(Errno::EPERM),
+            None => return Err(Errno::ESRCH),
+        },
+    };
     let user = thread.user();
     user.write(GuestAddr(length), &RobustList::HEAD_BYTES)?;
-    user.write(GuestAddr(head), &thread.robust_list.head().0)?;
+    user.write(GuestAddr(head), &list.head().0)?;
     Ok(0)
 }
 

@@ -1,18 +1,27 @@
-//! New processes: `fork`, `vfork`, `clone`, `clone3` (kernel/fork.c).
+//! What `fork`, `vfork`, `clone` and `clone3` ask for (kernel/fork.c), and new processes with memory of their own.
 
-use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
+use std::sync::Arc;
 
-use super::{RobustList, vfork};
+use endo_core::{GuestAddr, IsolationBackend, SignalStack, SyscallMonitor};
+
+use super::locks::AllLocks;
+use super::{RobustList, birth, vfork};
 use crate::errno::{Errno, SyscallResult};
+use crate::memory::place::ADDRESS_END;
 use crate::memory::user::UserMemory;
 use crate::signal::{Signal, host, line::Line};
 use crate::syscall::raw::syscall6;
-use crate::thread::Thread;
+use crate::thread::{Borrowed, Thread};
 
 /// `CLONE_` flags, as `clone3` has them: 64 bits, no exit signal among them.
 pub(super) mod flags {
     pub(crate) const VM: u64 = libc::CLONE_VM as u64;
     pub(crate) const PIDFD: u64 = libc::CLONE_PIDFD as u64;
+    pub(crate) const FS: u64 = libc::CLONE_FS as u64;
+    pub(crate) const FILES: u64 = libc::CLONE_FILES as u64;
+    pub(crate) const SIGHAND: u64 = libc::CLONE_SIGHAND as u64;
+    pub(crate) const SYSVSEM: u64 = libc::CLONE_SYSVSEM as u64;
+    pub(crate) const DETACHED: u64 = libc::CLONE_DETACHED as u64;
     pub(crate) const VFORK: u64 = libc::CLONE_VFORK as u64;
     pub(crate) const THREAD: u64 = libc::CLONE_THREAD as u64;
     pub(crate) const SETTLS: u64 = libc::CLONE_SETTLS as u64;
@@ -20,9 +29,23 @@ pub(super) mod flags {
     pub(crate) const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
     pub(crate) const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
     pub(crate) const CLEAR_SIGHAND: u64 = 1 << 32;
+    pub(crate) const INTO_CGROUP: u64 = 1 << 33;
+    /// What a thread may have besides, and what does nothing for it.
+    pub(crate) const OF_THREADS: u64 = VM
+        | THREAD
+        | FS
+        | FILES
+        | SIGHAND
+        | SYSVSEM
+        | PIDFD
+        | OWN
+        | libc::CLONE_IO as u64
+        | libc::CLONE_PARENT as u64
+        | libc::CLONE_PTRACE as u64
+        | libc::CLONE_UNTRACED as u64;
     /// What the monitor does itself, in guest memory and for guest registers.
     pub(crate) const OWN: u64 =
-        SETTLS | PARENT_SETTID | CHILD_CLEARTID | CHILD_SETTID | CLEAR_SIGHAND | libc::CLONE_DETACHED as u64;
+        SETTLS | PARENT_SETTID | CHILD_CLEARTID | CHILD_SETTID | CLEAR_SIGHAND | DETACHED;
 }
 
 /// What a guest wants of a new process.
@@ -130,6 +153,14 @@ fn read_clone3<B: IsolationBackend>(
         let bytes = bytes[..known].get(index * 8..index * 8 + 8);
         bytes.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
     };
+    let (flags, exit_signal) = (word(0), word(4));
+    // `clone3_args_valid`: what the old call has in the low byte, but for one bit that is a namespace's now.
+    const OLD: u64 = flags::DETACHED | 0xff & !(libc::CLONE_NEWTIME as u64);
+    const NEW: u64 = flags::CLEAR_SIGHAND | flags::INTO_CGROUP | u32::MAX as u64;
+    let tells_nobody = flags & (flags::THREAD | libc::CLONE_PARENT as u64) != 0;
+    if flags & (OLD | !NEW) != 0 || tells_nobody && exit_signal != 0 {
+        return Err(Errno::EINVAL);
+    }
     let (stack, stack_size, set_tid, set_tid_size) = (word(5), word(6), word(8), word(9));
     let has_half_a_stack = (stack == 0) != (stack_size == 0);
     let has_half_a_tid_list = (set_tid == 0) != (set_tid_size == 0);
@@ -137,11 +168,11 @@ fn read_clone3<B: IsolationBackend>(
         return Err(Errno::EINVAL);
     }
     Ok(CloneRequest {
-        flags: word(0),
+        flags,
         pidfd: GuestAddr(word(1)),
         child_tid: GuestAddr(word(2)),
         parent_tid: GuestAddr(word(3)),
-        exit_signal: word(4),
+        exit_signal,
         stack_pointer: stack.wrapping_add(stack_size),
         tls: word(7),
         set_tid: user.read_array(GuestAddr(set_tid), set_tid_size as usize)?,
@@ -153,51 +184,63 @@ fn start<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     request: CloneRequest,
 ) -> SyscallResult {
-    if !valid_exit_signal(&request) {
-        return Err(Errno::EINVAL);
-    }
+    check(&request)?;
     let shares_memory = request.flags & flags::VM != 0;
     match () {
-        () if request.flags & flags::THREAD != 0 => {
-            report_once("the program wants a second thread, which endo cannot run yet");
-            Err(Errno::EAGAIN)
-        }
+        () if request.flags & flags::THREAD != 0 => birth::start(thread, request),
         () if shares_memory && request.flags & flags::VFORK != 0 => vfork::start(thread, &request),
         () if shares_memory => {
-            report_once("the program wants a process that shares its memory, which endo cannot run yet");
+            report_once("the program wants a process that shares its memory, which endo cannot run");
             Err(Errno::ENOSYS)
         }
         () => fork_process(thread, &request),
     }
 }
 
+/// What `copy_process` refuses, as far as the kernel will not see it itself.
+fn check(request: &CloneRequest) -> Result<(), Errno> {
+    let has = |flag| request.flags & flag == flag;
+    let has_lonely_part =
+        has(flags::THREAD) && !has(flags::SIGHAND) || has(flags::SIGHAND) && !has(flags::VM);
+    let contradicts_itself =
+        has(flags::SIGHAND | flags::CLEAR_SIGHAND) || has(flags::PIDFD | flags::DETACHED);
+    let is_told = has(flags::THREAD) || valid_exit_signal(request);
+    if has_lonely_part || contradicts_itself || !is_told {
+        return Err(Errno::EINVAL);
+    }
+    if has(flags::SETTLS) && request.tls >= ADDRESS_END {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
 fn fork_process<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     request: &CloneRequest,
 ) -> SyscallResult {
+    let process = thread.process;
     let mut pidfd = -1_i32;
     // A signal that is sent to the child before it has forgotten the parent's must wait.
     host::block_all();
-    let backend = &thread.process.backend;
-    if let Err(error) = backend.before_fork() {
+    // Of all threads the child gets this one: what another was about to change must not stay half done.
+    let locks = process.lock_all();
+    if let Err(error) = process.backend.before_fork() {
+        drop(locks);
         host::apply_mask(thread.signals.mask());
         report_once(&format!("a fork failed: {error}"));
         return Err(Errno::ENOMEM);
     }
     let forked = host_fork(request, &mut pidfd);
-    if forked != Ok(0) {
-        backend.after_fork_in_parent();
+    if forked == Ok(0) {
+        become_child(thread, locks);
+        prepare_child(thread, request);
+        return forked;
     }
-    match forked {
-        Ok(0) => {
-            become_child(thread);
-            prepare_child(thread, request);
-        }
-        Ok(pid) => {
-            host::apply_mask(thread.signals.mask());
-            report_to_parent(thread, request, pid as i32, pidfd);
-        }
-        Err(_) => host::apply_mask(thread.signals.mask()),
+    process.backend.after_fork_in_parent();
+    drop(locks);
+    host::apply_mask(thread.signals.mask());
+    if let Ok(pid) = forked {
+        report_to_parent(thread, request, pid as i32, pidfd);
     }
     forked
 }
@@ -208,8 +251,8 @@ fn host_fork(request: &CloneRequest, pidfd: &mut i32) -> SyscallResult {
     let is_plain =
         host_flags == 0 && request.exit_signal == libc::SIGCHLD as u64 && request.set_tid.is_empty();
     if is_plain {
-        // SAFETY: the process has one thread; the child goes on as a copy of this one. The C library's own fork keeps its
-        // locks and its idea of the thread's id right.
+        // SAFETY: the child goes on as a copy of this thread, with all locks of the monitor's held by it. The C library's
+        // own fork keeps its locks, its list of threads and its idea of the thread's id right.
         let pid = unsafe { libc::fork() };
         return if pid < 0 { Err(Errno::last()) } else { Ok(pid as u64) };
     }
@@ -229,15 +272,29 @@ fn host_fork(request: &CloneRequest, pidfd: &mut i32) -> SyscallResult {
 }
 
 /// Makes the monitor's state that of a forked child.
-fn become_child<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
+fn become_child<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    mut locks: AllLocks<'_>,
+) {
     let process = thread.process;
     let backend = &process.backend;
-    let is_ready =
-        backend.after_fork_in_child().is_ok() && process.memory().after_fork_in_child(backend).is_ok();
+    let is_ready = backend.after_fork_in_child().is_ok() && locks.memory.after_fork_in_child(backend).is_ok();
     if !is_ready {
         let mut line = Line::new();
         line.text("endo: internal error: a forked child cannot go on\n").write_to_stderr();
         super::Ending::Killed(libc::SIGKILL).finish();
+    }
+    process.live_on();
+    if let Some(Borrowed { actions: Some(own) }) = thread.borrowed.take() {
+        *locks.signals = own.into_inner().expect("no thread panics with the signal actions locked");
+    }
+    let gone = locks.threads.keep_only(host::thread_id(), Arc::clone(&thread.shared));
+    for stack in gone.into_values().filter_map(|shared| shared.signal_stack) {
+        // A thread that was borrowed runs on its lender's stack.
+        if thread.shared.signal_stack != Some(stack) {
+            // SAFETY: the process has just been forked, by a thread with another stack.
+            unsafe { SignalStack::reclaim(stack) };
+        }
     }
 }
 
@@ -249,7 +306,7 @@ pub(super) fn prepare_child<B: IsolationBackend, M: SyscallMonitor>(
     let has = |flag| request.flags & flag != 0;
     thread.signals.after_fork_in_child();
     if has(flags::CLEAR_SIGHAND) {
-        thread.process.signals().clear_handlers();
+        thread.actions().clear_handlers();
     }
     if request.stack_pointer != 0 {
         thread.registers_mut().set_stack_pointer(request.stack_pointer);
@@ -257,7 +314,7 @@ pub(super) fn prepare_child<B: IsolationBackend, M: SyscallMonitor>(
     if has(flags::SETTLS) {
         thread.registers_mut().set_thread_pointer(request.tls);
     }
-    thread.robust_list = RobustList::NONE;
+    thread.shared.set_robust_list(RobustList::NONE);
     thread.clear_child_tid = if has(flags::CHILD_CLEARTID) { request.child_tid } else { GuestAddr(0) };
     if has(flags::CHILD_SETTID) {
         // SAFETY: no precondition.

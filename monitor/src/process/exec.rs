@@ -11,7 +11,7 @@ use super::handover::{self, Handover, Legacy, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
-use crate::signal::{Disposition, Signal, host, line::Line};
+use crate::signal::{Disposition, SigSet, Signal, line::Line};
 use crate::syscall::hidden::Kept;
 use crate::syscall::trace;
 use crate::thread::Thread;
@@ -80,7 +80,8 @@ impl Named {
 
 fn open_at(directory: RawFd, path: &CStr, flags: i32) -> Result<File, Errno> {
     let nofollow = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
-    let by_descriptor = CString::new(format!("/proc/self/fd/{directory}")).map_err(|_| Errno::EBADF)?;
+    let by_descriptor =
+        CString::new(format!("/proc/thread-self/fd/{directory}")).map_err(|_| Errno::EBADF)?;
     // Opened again rather than duplicated: a descriptor made with O_PATH cannot be read.
     let (directory, path) =
         if path.is_empty() { (libc::AT_FDCWD, by_descriptor.as_c_str()) } else { (directory, path) };
@@ -115,19 +116,24 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     process.monitor.exec(&program.exec_name);
     drop(program);
     let options = process.launch.options.clone();
-    let legacy = Legacy { mask: thread.signals.mask(), limits: *process.memory().limits() };
+    let legacy = Legacy {
+        mask: thread.signals.mask(),
+        ignored: ignored_faults(thread),
+        limits: *process.memory().limits(),
+    };
     let memfd = Handover { options, program: name, arguments, environment, legacy }.into_memfd()?;
     let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());
-    let relinquished = relinquish_signals(thread);
+    // What is pending is the kernel's to hand on. All signals are blocked until the endo to come sets the mask.
+    let relinquished = thread.signals.before_exec();
     let errno = relinquished.err().unwrap_or_else(|| {
         trace::keep_sink_across_exec(Kept::Open);
         // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is
         // over.
         let errno = unsafe { start(process.launch.executable(), argv, envp) };
         trace::keep_sink_across_exec(Kept::Closed);
-        take_over_signals(thread);
+        thread.signals.after_failed_exec();
         errno
     });
     thread.exec_in_flight = None;
@@ -225,26 +231,12 @@ fn report_lost_privilege(program: &Program) {
     }
 }
 
-/// Leaves signals to the kernel, which hands them on: dispositions that ignore, and what is pending. All are blocked until
-/// the endo to come sets the mask. RESTART if one must be delivered first.
-fn relinquish_signals<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-) -> Result<(), Errno> {
-    thread.signals.before_exec()?;
-    let actions = thread.process.signals();
-    for signal in Signal::SYNCHRONOUS {
-        host::relinquish(signal, actions.get(signal).disposition() == Disposition::Ignore);
-    }
-    Ok(())
-}
-
-/// Undoes [`relinquish_signals`].
-fn take_over_signals<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>) {
-    let actions = thread.process.signals();
-    for signal in Signal::SYNCHRONOUS {
-        host::take_over(signal, actions.get(signal).flags);
-    }
-    thread.signals.after_failed_exec();
+/// The signals of instructions that the guest ignores. The kernel knows of the others; of these it has the monitor's
+/// handler, which other threads need for as long as there are any.
+fn ignored_faults<B: IsolationBackend, M: SyscallMonitor>(thread: &Thread<'_, B, M>) -> SigSet {
+    let actions = thread.actions();
+    let is_ignored = |signal: &Signal| actions.get(*signal).disposition() == Disposition::Ignore;
+    Signal::SYNCHRONOUS.into_iter().filter(is_ignored).fold(SigSet::EMPTY, SigSet::with)
 }
 
 impl ExecInFlight {

@@ -84,20 +84,22 @@ pub struct Handover {
 pub struct Legacy {
     /// Its signal mask: the host process blocks all signals meanwhile, so that none that comes is lost.
     pub mask: SigSet,
+    /// The signals of instructions that it ignores.
+    pub ignored: SigSet,
     /// Its limits on memory.
     pub limits: MemoryLimits,
 }
 
 impl Legacy {
-    fn to_words(self) -> [u64; 5] {
+    fn to_words(self) -> [u64; 6] {
         let MemoryLimits { address_space, data } = self.limits;
-        [self.mask.0, address_space.soft, address_space.hard, data.soft, data.hard]
+        [self.mask.0, self.ignored.0, address_space.soft, address_space.hard, data.soft, data.hard]
     }
 
-    fn from_words([mask, space_soft, space_hard, data_soft, data_hard]: [u64; 5]) -> Self {
+    fn from_words([mask, ignored, space_soft, space_hard, data_soft, data_hard]: [u64; 6]) -> Self {
         let address_space = Limit { soft: space_soft, hard: space_hard };
         let limits = MemoryLimits { address_space, data: Limit { soft: data_soft, hard: data_hard } };
-        Legacy { mask: SigSet(mask), limits }
+        Legacy { mask: SigSet(mask), ignored: SigSet(ignored), limits }
     }
 }
 
@@ -176,7 +178,7 @@ impl Handover {
     fn from_bytes(bytes: &[u8]) -> Option<Handover> {
         let mut rest = bytes.strip_prefix(MAGIC)?;
         let options = take(&mut rest)?.to_vec();
-        let mut words = [0; 5];
+        let mut words = [0; 6];
         for word in &mut words {
             *word = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         }
@@ -237,7 +239,7 @@ mod tests {
             program: ProgramName::Path(c"/bin/echo".into()),
             arguments: vec![c"echo".into(), c"".into(), c"a b".into()],
             environment: vec![c"A=1".into()],
-            legacy: Legacy::from_words([0x4001, 2, 3, 4, 5]),
+            legacy: Legacy::from_words([0x4001, 0x400, 2, 3, 4, 5]),
         }
     }
 

@@ -9,24 +9,27 @@
 //!                           suspended                                 parent resumes
 //! ```
 //!
-//! To the monitor and to the backend the child is the parent's thread, continued. What the child changes there the
-//! parent puts back; what it changes in guest memory stays, as `vfork` promises.
+//! To the monitor and to the backend the child is the parent's thread, continued. What the child changes of the thread the
+//! parent puts back; what it changes in guest memory stays, as `vfork` promises. What it does about signals is its own
+//! ([`Borrowed`]) from the start: other threads of the parent go on meanwhile, and with their own process's.
 
 use core::ffi::c_void;
 use std::io;
+use std::mem;
 use std::ptr;
+use std::sync::{Arc, Mutex};
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor, ThreadState};
 
 use super::clone::{CloneRequest, flags, prepare_child, report_to_parent};
 use super::ending::clear_child_tid;
-use super::{Ending, RobustList, run};
+use super::{Ending, SharedState, run};
 use crate::errno::{Errno, SyscallResult};
-use crate::signal::{SignalActions, ThreadSignals, finish_syscall, host, line::Line};
-use crate::thread::Thread;
+use crate::signal::{ThreadSignals, finish_syscall, host, line::Line};
+use crate::thread::{Borrowed, Thread};
 
 /// What the child finds on its stack.
-struct Child<'a, 'p, B: IsolationBackend, M> {
+struct Child<'a, 'p, B: IsolationBackend, M: 'static> {
     thread: &'a mut Thread<'p, B, M>,
     request: &'a CloneRequest,
 }
@@ -44,7 +47,7 @@ pub(super) fn start<B: IsolationBackend, M: SyscallMonitor>(
     let mut pidfd = -1_i32;
     host::block_all();
     thread.signals.collect();
-    let saved = Saved::of(thread);
+    let saved = Saved::lend(thread, request);
     let mut child = Child { thread: &mut *thread, request };
     let call = arch::CloneCall {
         flags: request.flags & !flags::OWN | request.exit_signal,
@@ -80,39 +83,49 @@ unsafe extern "C" fn run_child<B: IsolationBackend, M: SyscallMonitor>(argument:
     prepare_child(thread, request);
     finish_syscall(thread, Ok(0));
     let ending = run(thread);
+    thread.shared.robust_list().abandon(thread.user(), host::thread_id());
     clear_child_tid(backend, thread.clear_child_tid);
-    ending.finish()
+    match ending {
+        // It is the only thread of its process.
+        Ending::ThreadExited(status) => Ending::Exited(status).finish(),
+        _ => ending.finish(),
+    }
 }
 
-/// What the child changes of its parent's, and the parent puts back.
+/// What the child changes of the thread, and the parent puts back.
 struct Saved {
     state: ThreadState,
     signals: ThreadSignals,
-    actions: SignalActions,
+    shared: Arc<SharedState>,
     clear_child_tid: GuestAddr,
-    robust_list: RobustList,
+    borrowed: Option<Borrowed>,
 }
 
 impl Saved {
-    fn of<B: IsolationBackend, M: SyscallMonitor>(thread: &Thread<'_, B, M>) -> Self {
+    /// Makes the thread one that a child may run.
+    fn lend<B: IsolationBackend, M: SyscallMonitor>(
+        thread: &mut Thread<'_, B, M>,
+        request: &CloneRequest,
+    ) -> Self {
+        let is_shared = request.flags & flags::SIGHAND != 0;
+        let actions = (!is_shared).then(|| Mutex::new(thread.actions().clone()));
+        let stand_in = SharedState::on(thread.shared.signal_stack);
         Saved {
             state: thread.process.backend.state(&thread.guest).clone(),
             signals: thread.signals.clone(),
-            actions: thread.process.signals().clone(),
+            shared: mem::replace(&mut thread.shared, Arc::new(stand_in)),
             clear_child_tid: thread.clear_child_tid,
-            robust_list: thread.robust_list,
+            borrowed: thread.borrowed.replace(Borrowed { actions }),
         }
     }
 
     fn restore<B: IsolationBackend, M: SyscallMonitor>(self, thread: &mut Thread<'_, B, M>) {
-        let process = thread.process;
-        *process.backend.state_mut(&mut thread.guest) = self.state;
-        // The kernel's table of actions is this process's own; only the monitor's was shared.
-        *process.signals() = self.actions;
-        process.signals().note_again();
+        *thread.process.backend.state_mut(&mut thread.guest) = self.state;
         thread.signals = self.signals;
+        thread.shared = self.shared;
         thread.clear_child_tid = self.clear_child_tid;
-        thread.robust_list = self.robust_list;
+        thread.borrowed = self.borrowed;
+        thread.actions().note_again();
         thread.ending = None;
         // What the child was about to exec: it has no use for it any more.
         thread.exec_in_flight = None;

@@ -21,14 +21,18 @@ pub fn rt_sigaction<B: IsolationBackend, M: SyscallMonitor>(
     let user = thread.user();
     let new = user.read_optional::<[u8; Action::SIZE]>(GuestAddr(action))?;
     let signal = Signal::new(number as i32).ok_or(Errno::EINVAL)?;
-    let process = thread.process;
-    let mut actions = process.signals();
+    let mut actions = thread.actions();
     let before = actions.get(signal);
     if let Some(bytes) = new {
         actions.set(signal, Action::from_bytes(&bytes))?;
-        deliver::discard_if_ignored(thread, &actions, signal);
     }
+    let is_ignored = actions.ignores(signal);
     drop(actions);
+    // What is pending of a signal that is ignored from now on is thrown away (`do_sigaction`).
+    if new.is_some() && is_ignored {
+        thread.signals.collect();
+        thread.signals.discard(signal);
+    }
     if old != 0 {
         user.write(GuestAddr(old), &before.to_bytes())?;
     }
@@ -187,7 +191,7 @@ fn queue_here<B: IsolationBackend, M: SyscallMonitor>(
     let Some(signal) = Signal::new(number as i32).filter(|_| looks_like_a_fault(number, &info)) else {
         return Ok(Some(info));
     };
-    if !thread.process.signals().ignores(signal) {
+    if !thread.actions().ignores(signal) {
         thread.signals.push(info.with_signal(signal));
     }
     Ok(None)

@@ -7,9 +7,9 @@ use endo_core::{Fault, FaultKind, GuestAddr, IsolationBackend, SyscallMonitor};
 use super::actions::{Action, Disposition};
 use super::blocking::{RESTART, RESUME};
 use super::frame::{self, Delivery, Trap};
+use super::host;
 use super::info::SigInfo;
 use super::set::{DefaultAction, SigSet, Signal};
-use super::{SignalActions, host};
 use crate::errno::{Errno, SyscallResult, to_raw_result};
 use crate::process::Ending;
 use crate::thread::Thread;
@@ -44,7 +44,7 @@ fn as_the_guest_sees_it<B: IsolationBackend, M>(
 /// Delivers a signal that cannot wait. If the thread blocks or ignores it, it is the end (`force_sig_info_to_task`).
 pub(crate) fn force<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>, info: SigInfo) {
     let Some(signal) = info.signal() else { return };
-    let action = thread.process.signals().get(signal);
+    let action = thread.actions().get(signal);
     let is_blocked = thread.signals.mask().contains(signal);
     match action.disposition() {
         Disposition::Handler(handler) if !is_blocked => handle(thread, signal, &info, handler, action),
@@ -83,7 +83,7 @@ fn deliver_what_waits<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Threa
 
 fn deliver<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>, info: SigInfo) {
     let Some(signal) = info.signal() else { return };
-    let action = thread.process.signals().get(signal);
+    let action = thread.actions().get(signal);
     match (action.disposition(), signal.default_action()) {
         (Disposition::Handler(handler), _) => handle(thread, signal, &info, handler, action),
         (Disposition::Ignore, _) | (Disposition::Default, DefaultAction::Ignore) => {}
@@ -107,7 +107,7 @@ fn handle<B: IsolationBackend, M: SyscallMonitor>(
     action: Action,
 ) {
     if action.has(libc::SA_RESETHAND) {
-        thread.process.signals().reset(signal);
+        thread.actions().reset(signal);
     }
     let blocked = thread.signals.mask();
     let saved_mask = thread.signals.take_mask_to_save();
@@ -183,16 +183,5 @@ pub fn finish_syscall<B: IsolationBackend, M: SyscallMonitor>(
         Err(RESTART) => frame::rewind_syscall(thread.registers_mut()),
         Err(RESUME) => frame::rewind_to_restart(thread.registers_mut()),
         result => thread.registers_mut().set_syscall_result(to_raw_result(result)),
-    }
-}
-
-/// Throws away what is pending of a signal that is ignored from now on (`do_sigaction`).
-pub(super) fn discard_if_ignored<B, M>(thread: &mut Thread<'_, B, M>, actions: &SignalActions, signal: Signal)
-where
-    B: IsolationBackend,
-{
-    if actions.ignores(signal) {
-        thread.signals.collect();
-        thread.signals.discard(signal);
     }
 }

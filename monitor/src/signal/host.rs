@@ -135,17 +135,16 @@ impl Disposition {
     }
 }
 
-/// Gives the default or "ignore" to a signal that instructions raise, when the monitor is about to go away: before exec,
-/// or to die of it.
-pub(crate) fn relinquish(signal: Signal, is_ignored: bool) {
-    let disposition = if is_ignored { Disposition::Ignore } else { Disposition::Default };
+/// Leaves a signal to the kernel's default, to die of it.
+pub(crate) fn relinquish(signal: Signal) {
     // The kernel refuses this for SIGKILL and SIGSTOP alone, which need it least.
-    let _ = exchange_action(signal, disposition);
+    let _ = exchange_action(signal, Disposition::Default);
 }
 
-/// Undoes [`relinquish`], when exec has failed.
-pub(crate) fn take_over(signal: Signal, flags: u64) {
-    let _ = exchange_action(signal, Disposition::Handled { flags, mask: SigSet::EMPTY });
+/// The process goes on after an exec, before which these signals of instructions were ignored. To be called once, before the
+/// first guest runs.
+pub fn inherit_ignored(signals: SigSet) {
+    INHERITED_IGNORED.fetch_or(signals.0, Ordering::Relaxed);
 }
 
 /// Whether a signal has been taken from the kernel and not been looked at.
@@ -322,9 +321,26 @@ fn report_own_fault(number: c_int, info: &libc::siginfo_t, context: &libc::ucont
     line.text(", address ").hexadecimal(address).text("\n");
     line.write_to_stderr();
     if let Some(signal) = Signal::new(number) {
-        relinquish(signal, false);
+        relinquish(signal);
         send_to_self(signal);
     }
+}
+
+/// This process's id.
+pub(crate) fn process_id() -> i32 {
+    kernel::process_id()
+}
+
+/// The calling thread's id.
+pub(crate) fn thread_id() -> i32 {
+    kernel::thread_id()
+}
+
+/// Whether there is a thread with this id, in whatever process.
+pub(crate) fn thread_exists(id: i32) -> bool {
+    // SAFETY: the call takes no pointer, and sends nothing.
+    let asked = unsafe { syscall6(libc::SYS_tkill as u32, [id as u64, 0, 0, 0, 0, 0]) };
+    asked != Err(Errno::ESRCH)
 }
 
 /// Sends a signal to the calling thread.

@@ -22,6 +22,7 @@ pub mod state;
 pub use actions::{Action, Disposition, SignalActions};
 pub use blocking::{RESTART, blocking_syscall};
 pub use deliver::{deliver_pending, finish_syscall, raise_fault};
+pub(crate) use frame::prepare_for_threads;
 pub use host::install;
 pub use info::SigInfo;
 pub use set::{SigSet, Signal};

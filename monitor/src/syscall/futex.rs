@@ -9,6 +9,8 @@ use crate::errno::{Errno, SyscallResult};
 use crate::memory::user::UserMemory;
 use crate::thread::Thread;
 
+/// A word that the kernel only looks at, and one that it may change.
+const WATCHED: Kind = Kind::In(Type::U32);
 const WORD: Kind = Kind::InOut(Type::U32);
 const OPERATION: Kind = Kind::Flags(Names::Futex);
 const TIMEOUT: Kind = Kind::In(Type::Timespec);
@@ -22,16 +24,25 @@ pub(super) fn futex<B: IsolationBackend, M: SyscallMonitor>(
 ) -> SyscallResult {
     let operation = arguments[1] as i32 & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
     let kinds: &[Kind] = match operation {
-        libc::FUTEX_WAIT | libc::FUTEX_LOCK_PI | LOCK_PI2 => &[WORD, OPERATION, Kind::Int, TIMEOUT],
-        libc::FUTEX_WAIT_BITSET => &[WORD, OPERATION, Kind::Int, TIMEOUT, Kind::Unused, Kind::Hex],
-        libc::FUTEX_WAKE | libc::FUTEX_TRYLOCK_PI | libc::FUTEX_UNLOCK_PI => &[WORD, OPERATION, Kind::Int],
-        libc::FUTEX_WAKE_BITSET => &[WORD, OPERATION, Kind::Int, Kind::Unused, Kind::Unused, Kind::Hex],
-        libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_WAKE_OP | libc::FUTEX_CMP_REQUEUE_PI => {
+        libc::FUTEX_WAIT => &[WATCHED, OPERATION, Kind::Int, TIMEOUT],
+        libc::FUTEX_WAKE => &[WATCHED, OPERATION, Kind::Int],
+        libc::FUTEX_WAIT_BITSET => &[WATCHED, OPERATION, Kind::Int, TIMEOUT, Kind::Unused, Kind::Hex],
+        libc::FUTEX_WAKE_BITSET => &[WATCHED, OPERATION, Kind::Int, Kind::Unused, Kind::Unused, Kind::Hex],
+        libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE => {
+            &[WATCHED, OPERATION, Kind::Int, Kind::Int, WATCHED, Kind::Hex]
+        }
+        libc::FUTEX_LOCK_PI | LOCK_PI2 => &[WORD, OPERATION, Kind::Int, TIMEOUT],
+        libc::FUTEX_TRYLOCK_PI | libc::FUTEX_UNLOCK_PI => &[WORD, OPERATION, Kind::Int],
+        libc::FUTEX_WAKE_OP | libc::FUTEX_CMP_REQUEUE_PI => {
             &[WORD, OPERATION, Kind::Int, Kind::Int, WORD, Kind::Hex]
         }
         libc::FUTEX_WAIT_REQUEUE_PI => &[WORD, OPERATION, Kind::Int, TIMEOUT, WORD, Kind::Hex],
         _ => return Err(Errno::ENOSYS),
     };
+    // `get_futex_key` looks at this before it looks for the page.
+    if !arguments[0].is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
     forward_as(thread, Call::futex, arguments, kinds)
 }
 

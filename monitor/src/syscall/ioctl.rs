@@ -183,10 +183,11 @@ fn unknown<B: IsolationBackend, M: SyscallMonitor>(
     thread: &Thread<'_, B, M>,
     [fd, request, ..]: [u64; 6],
 ) -> SyscallResult {
+    // Never waited for: a fork may find it locked, and its child would wait for ever.
     static SEEN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
     let get_flags = [fd, libc::F_GETFD as u64, 0, 0, 0, 0];
     forward_as(thread, Call::fcntl, get_flags, &[Kind::Fd, Kind::Int])?;
-    let is_new = SEEN.lock().is_ok_and(|mut seen| seen.insert(request as u32));
+    let is_new = SEEN.try_lock().is_ok_and(|mut seen| seen.insert(request as u32));
     if is_new {
         super::trace::note(&format!(
             "ioctl request {:#x} is not known and fails with ENOTTY",

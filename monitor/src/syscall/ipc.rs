@@ -49,7 +49,7 @@ pub(super) fn shmat<B: IsolationBackend, M: SyscallMonitor>(
 ) -> SyscallResult {
     let flags = flags as i32;
     let process = thread.process;
-    let mut memory = process.memory.lock().expect("no thread panics while it changes the memory map");
+    let mut memory = process.memory();
     memory.attach(&process.backend, id as i32, GuestAddr(start), flags).map(|range| range.start().0)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn shmdt<B: IsolationBackend, M: SyscallMonitor>(
     [start, ..]: [u64; 6],
 ) -> SyscallResult {
     let process = thread.process;
-    let mut memory = process.memory.lock().expect("no thread panics while it changes the memory map");
+    let mut memory = process.memory();
     memory.detach(&process.backend, GuestAddr(start)).map(|()| 0)
 }
 

@@ -52,8 +52,7 @@ pub(super) fn prlimit64<B: IsolationBackend, M: SyscallMonitor>(
     let user = thread.user();
     let new: Option<Rlimit> = user.read_optional(GuestAddr(new))?;
     let before = {
-        let mut memory =
-            thread.process.memory.lock().expect("no thread panics while it changes the memory map");
+        let mut memory = thread.process.memory();
         let limits = memory.limits_mut();
         let limit = match resource as u32 {
             libc::RLIMIT_AS => &mut limits.address_space,

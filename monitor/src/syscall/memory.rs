@@ -29,7 +29,7 @@ const OWN_FLAGS: i32 =
     libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB | LOW_ADDRESS_FLAG;
 
 fn map<'p, B: IsolationBackend, M>(thread: &Thread<'p, B, M>) -> MutexGuard<'p, MemoryMap> {
-    thread.process.memory.lock().expect("no thread panics while it changes the memory map")
+    thread.process.memory()
 }
 
 fn rights(prot: u64) -> Rights {
@@ -153,7 +153,8 @@ pub(super) fn msync<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     [start, length, flags, ..]: [u64; 6],
 ) -> SyscallResult {
-    map(thread).sync(&thread.process.backend, GuestAddr(start), length, flags as i32).map(|()| 0)
+    let syncing = map(thread).to_sync(&thread.process.backend, GuestAddr(start), length, flags as i32)?;
+    syncing.carry_out().map(|()| 0)
 }
 
 pub(super) fn mincore<B: IsolationBackend, M: SyscallMonitor>(

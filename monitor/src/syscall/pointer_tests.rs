@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use endo_core::syscall::NullMonitor;
 use endo_core::{DomainId, GuestAddr, IsolationBackend, Rights, ThreadState};
@@ -132,7 +133,7 @@ fn with_thread(body: impl FnOnce(&mut TestThread<'_>)) {
     let placement = Placement::Fixed(GuestAddr(BUFFERS));
     process.memory().map_anonymous(&process.backend, placement, 8 * STRIDE, rights, Label::Guest).unwrap();
     let guest = process.backend.create_thread(DomainId::MAIN, ThreadState::default()).unwrap();
-    body(&mut Thread::first(&process, guest, SigSet::EMPTY));
+    body(&mut Thread::new(&process, guest, SigSet::EMPTY, Arc::default()));
 }
 
 /// Makes every call with a pointer once for each of its pointers and each kind of descriptor; `target` is where that

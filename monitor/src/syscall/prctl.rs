@@ -73,13 +73,7 @@ fn auxiliary_vector<B: IsolationBackend, M: SyscallMonitor>(
     if fourth != 0 || fifth != 0 {
         return Err(Errno::EINVAL);
     }
-    let vector = thread
-        .process
-        .image
-        .lock()
-        .expect("no thread panics while it changes the image")
-        .auxiliary_vector
-        .clone();
+    let vector = thread.process.image().auxiliary_vector.clone();
     let shown = vector.len().min(usize::try_from(length).unwrap_or(usize::MAX));
     thread.user().write_bytes(GuestAddr(buffer), &vector[..shown])?;
     Ok(vector.len() as u64)

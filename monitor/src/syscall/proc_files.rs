@@ -24,8 +24,20 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 struct ProcessFile<'a> {
     /// The process's id, as the path has it.
     pid: u32,
+    /// The thread's, where the file is one of a thread.
+    thread: Option<u32>,
     /// What follows the process or its thread: "mem", "fd/3".
     name: &'a str,
+}
+
+impl ProcessFile<'_> {
+    /// Where /proc has it.
+    fn directory(&self) -> String {
+        match self.thread {
+            Some(thread) => format!("/proc/{}/task/{thread}", self.pid),
+            None => format!("/proc/{}", self.pid),
+        }
+    }
 }
 
 /// What the monitor does about a file of a process that has a monitor in it.
@@ -90,7 +102,8 @@ fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Res
         _ if flags & libc::O_PATH != 0 => Ok(()),
         Rule::Refused => Err(Errno::EACCES),
         Rule::Replaced(view) => {
-            let Some(text) = proc_views::text(process, view, file.pid, is_own)? else { return Ok(()) };
+            let directory = file.directory();
+            let Some(text) = proc_views::text(process, view, &directory, is_own)? else { return Ok(()) };
             replace(fd, flags, &text)
         }
     }
@@ -143,7 +156,11 @@ fn process_file(path: &str) -> Option<ProcessFile<'_>> {
         if let Ok(id) = directory.parse() {
             let parents = before.strip_suffix(directory).unwrap_or_default();
             let owner = parents.strip_suffix("/task/").and_then(|path| path.rsplit('/').next()?.parse().ok());
-            return Some(ProcessFile { pid: owner.unwrap_or(id), name: &path[slash + 1..] });
+            let name = &path[slash + 1..];
+            return Some(match owner {
+                Some(pid) => ProcessFile { pid, thread: Some(id), name },
+                None => ProcessFile { pid: id, thread: None, name },
+            });
         }
         end = slash;
     }
@@ -170,7 +187,7 @@ pub(super) fn own_executable<B, M>(process: &Process<B, M>, directory: i32, path
     let target = raw::descriptor_path(link.as_raw_fd()).ok()?;
     let target = target.to_string_lossy();
     let file = process_file(&target)?;
-    let image = process.image.lock().expect("no thread panics while it changes the image");
+    let image = process.image();
     (file.name == "exe" && file.pid == std::process::id()).then(|| image.executable.clone())
 }
 
@@ -203,6 +220,7 @@ mod tests {
     #[test]
     fn a_threads_file_belongs_to_its_process() {
         assert_eq!(parsed("/proc/12/task/13/mem"), Some((12, "mem")));
+        assert_eq!(process_file("/proc/12/task/13/stat").unwrap().directory(), "/proc/12/task/13");
     }
 
     #[test]

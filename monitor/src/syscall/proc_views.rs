@@ -27,17 +27,18 @@ pub(super) enum View {
     Auxv,
 }
 
-/// What the guest reads; `None` where the host's file says it as well. Of another process under a monitor only that is
+/// What the guest reads for a file of the process or thread that has this directory in /proc; `None` where the host's file says
+/// it as well. Of another process under a monitor only that is
 /// shown which needs none of its monitor's books.
 pub(super) fn text<B, M>(
     process: &Process<B, M>,
     view: View,
-    pid: u32,
+    directory: &str,
     is_own: bool,
 ) -> Result<Option<Vec<u8>>, Errno> {
-    let host_file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).map_err(|_| Errno::EACCES);
-    let memory = || process.memory.lock().expect("no thread panics while it changes the memory map");
-    let image = || process.image.lock().expect("no thread panics while it changes the image").clone();
+    let host_file = |name: &str| fs::read_to_string(format!("{directory}/{name}")).map_err(|_| Errno::EACCES);
+    let memory = || process.memory();
+    let image = || process.image().clone();
     let text = match view {
         View::Stat => without_addresses(&host_file("stat")?).into_bytes(),
         View::Cmdline if !is_own => return Ok(None),

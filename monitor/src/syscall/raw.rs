@@ -115,7 +115,7 @@ pub fn close(fd: i32) -> Result<(), Errno> {
 
 /// The path of an open file, as the kernel knows it now.
 pub fn descriptor_path(fd: i32) -> Result<CString, Errno> {
-    let link = CString::new(format!("/proc/self/fd/{fd}")).expect("a number has no zero byte");
+    let link = CString::new(format!("/proc/thread-self/fd/{fd}")).expect("a number has no zero byte");
     let mut path = vec![0_u8; libc::PATH_MAX as usize];
     // SAFETY: the link is a C string, and `path` has the room that is stated.
     let length = unsafe { libc::readlink(link.as_ptr(), path.as_mut_ptr().cast(), path.len()) };
@@ -139,8 +139,8 @@ pub fn read_only_file(content: &[u8]) -> Result<OwnedFd, Errno> {
         content,
     )
     .map_err(|_| Errno::ENOMEM)?;
-    let link =
-        CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("a number has no zero byte");
+    let link = CString::new(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))
+        .expect("a number has no zero byte");
     // SAFETY: the path is a C string.
     own(unsafe { libc::open(link.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
 }

@@ -15,11 +15,12 @@ use super::trace_names as names;
 use super::trace_values as values;
 use crate::errno::{Errno, SyscallResult};
 use crate::memory::user::UserMemory;
+use crate::signal::host;
 
 /// Where lines go. The process has one log, and so one of these.
 static SINK: OnceLock<File> = OnceLock::new();
 static IS_ON: AtomicBool = AtomicBool::new(false);
-/// The process that turned tracing on; lines of others carry their number.
+/// The first thread of the process that turned tracing on; lines of others carry their number.
 static FIRST: AtomicU32 = AtomicU32::new(0);
 
 /// Sends lines (and [`note`]s) to `sink`. Later calls change nothing.
@@ -27,7 +28,7 @@ pub fn set_sink(sink: OwnedFd) {
     let _ = SINK.set(File::from(sink));
 }
 
-/// Starts tracing. Lines of processes other than `first` carry their number.
+/// Starts tracing. Lines of threads other than the first one of the process `first` carry their number.
 pub fn turn_on(first: u32) {
     FIRST.store(first, Ordering::Relaxed);
     IS_ON.store(true, Ordering::Relaxed);
@@ -53,10 +54,10 @@ pub fn exec_succeeded(program: &CStr, arguments: &[&CStr]) {
     }
 }
 
-/// What lines of other processes than the first begin with.
+/// What lines of other threads than the first begin with.
 fn prefix() -> String {
-    let pid = std::process::id();
-    if pid == FIRST.load(Ordering::Relaxed) { String::new() } else { format!("[pid {pid}] ") }
+    let id = host::thread_id();
+    if id as u32 == FIRST.load(Ordering::Relaxed) { String::new() } else { format!("[pid {id}] ") }
 }
 
 /// Whether calls are traced.

@@ -46,7 +46,7 @@ pub fn run(program: &[CString], stride: Stride, wrong_at: Option<u64>) -> anyhow
         environment: &environment,
         legacy: None,
         options: &[],
-        report_statistics: None,
+        report: None,
     };
     Ok(launch::run::<backend::Stepping, NullMonitor>(config, NullMonitor, guest)?)
 }

@@ -21,6 +21,9 @@ impl Trap {
     }
 }
 
+/// Nothing is computed once and kept.
+pub(crate) fn prepare_for_threads() {}
+
 /// Puts a thread that stands after `svc` back onto it.
 pub(in crate::signal) fn rewind_syscall(registers: &mut Registers) {
     registers.pc = registers.pc.wrapping_sub(4);

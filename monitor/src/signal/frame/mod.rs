@@ -17,6 +17,7 @@ use super::altstack::AlternateStack;
 use super::info::SigInfo;
 use super::set::{SigSet, Signal};
 
+pub(crate) use arch::prepare_for_threads;
 pub(super) use arch::{Trap, build, enter, restore, result_register, rewind_syscall, rewind_to_restart};
 
 /// A signal on its way to a handler.

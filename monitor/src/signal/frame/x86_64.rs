@@ -99,6 +99,11 @@ impl Trap {
     }
 }
 
+/// To be called before there is a second thread: a fork must not find the layout half computed by another.
+pub(crate) fn prepare_for_threads() {
+    XsaveLayout::of_machine();
+}
+
 /// Puts a thread that stands after a system call instruction back onto it: `syscall` and `int 0x80` have two bytes. The
 /// registers still hold the call.
 pub(in crate::signal) fn rewind_syscall(registers: &mut Registers) {
