@@ -6,3 +6,5 @@
 
 #[path = "runtimes/php.rs"]
 mod php;
+#[path = "runtimes/ruby.rs"]
+mod ruby;
