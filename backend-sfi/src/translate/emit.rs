@@ -20,6 +20,13 @@ pub enum SegmentBase {
     Gs = 1,
 }
 
+/// Compilers align loops and functions to this many bytes, for the processor fetches instructions in such blocks; so does
+/// the translator where they did.
+pub const ALIGNMENT: u32 = 16;
+
+/// Length of [`Emitter::reload`].
+pub const RELOAD_BYTES: u32 = 9;
+
 /// A confined memory operand: `[base + index * scale + displacement]` modulo 2^32.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Operand {
@@ -31,8 +38,19 @@ pub struct Operand {
     pub displacement: u32,
 }
 
-/// Instructions of zero to three bytes that do nothing (SDM volume 2, NOP).
-const NOPS: [&[u8]; 4] = [&[], &[0x90], &[0x66, 0x90], &[0x0f, 0x1f, 0x00]];
+/// Instructions of zero to nine bytes that do nothing (SDM volume 2, NOP).
+const NOPS: [&[u8]; 10] = [
+    &[],
+    &[0x90],
+    &[0x66, 0x90],
+    &[0x0f, 0x1f, 0x00],
+    &[0x0f, 0x1f, 0x40, 0x00],
+    &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+];
 
 /// Code being emitted, for a known address.
 #[derive(Debug, Default)]
@@ -72,6 +90,17 @@ impl Emitter {
     /// Raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.code.extend_from_slice(bytes);
+    }
+
+    /// Instructions that do nothing, up to where `ahead` bytes more would reach a multiple of [`ALIGNMENT`].
+    pub fn align(&mut self, ahead: u32) {
+        let past = (self.address_of(self.offset() + ahead) % u64::from(ALIGNMENT)) as usize;
+        let mut missing = (ALIGNMENT as usize - past) % ALIGNMENT as usize;
+        while missing > 0 {
+            let length = missing.min(NOPS.len() - 1);
+            self.bytes(NOPS[length]);
+            missing -= length;
+        }
     }
 
     /// `mov fs:[spill slot], register`.
@@ -194,5 +223,38 @@ impl Emitter {
         self.bytes(&[0; 4]);
         self.set_target(site, target);
         site
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+
+    use super::*;
+
+    #[test]
+    fn each_padding_is_one_instruction_that_does_nothing() {
+        for nop in &NOPS[1..] {
+            let mut decoder = Decoder::new(64, nop, DecoderOptions::NONE);
+            assert_eq!((decoder.decode().mnemonic(), decoder.position()), (Mnemonic::Nop, nop.len()));
+        }
+    }
+
+    #[test]
+    fn what_follows_the_padding_is_aligned_whatever_the_address() {
+        for address in 0x1000..0x1020 {
+            let mut emitter = Emitter::new(0);
+            emitter.restart(address);
+            emitter.align(RELOAD_BYTES);
+            assert_eq!(emitter.address_of(emitter.offset() + RELOAD_BYTES) % 16, 0, "{address:#x}");
+            assert!(emitter.offset() < ALIGNMENT);
+        }
+    }
+
+    #[test]
+    fn a_reload_is_as_long_as_it_says() {
+        let mut emitter = Emitter::new(-1024);
+        emitter.reload(crate::context::SPILL_R11, R11);
+        assert_eq!(emitter.offset(), RELOAD_BYTES);
     }
 }

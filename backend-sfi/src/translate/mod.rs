@@ -17,7 +17,9 @@ mod plain;
 pub mod segment;
 mod stack;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+};
 
 use self::classify::{Class, classify};
 use self::emit::Emitter;
@@ -210,6 +212,9 @@ impl Translator {
         self.forward.clear();
         self.instruction_count = 0;
         self.end = source.start;
+        if source.start.is_multiple_of(emit::ALIGNMENT) {
+            self.emitter.align(if source.indirect { emit::RELOAD_BYTES } else { 0 });
+        }
         if source.indirect {
             self.indirect_entry(source.start);
         }
@@ -231,6 +236,10 @@ impl Translator {
         environment: &impl Environment,
     ) -> Option<u32> {
         self.decode_run(pc, limit - self.instruction_count, overlap, environment);
+        if pc != self.start && pc.is_multiple_of(emit::ALIGNMENT) {
+            // Nothing falls through to here.
+            self.emitter.align(0);
+        }
         let run = core::mem::take(&mut self.run);
         let mut flow = Flow::Continues;
         let mut next = pc;
@@ -306,7 +315,7 @@ impl Translator {
         environment: &impl Environment,
     ) -> Flow {
         match class {
-            Class::Nothing => Flow::Continues,
+            Class::Nothing => self.nothing(instruction),
             Class::Plain => self.plain(instruction, following),
             Class::Address => self.address(instruction, following),
             Class::Stack => self.stack(instruction),
@@ -322,6 +331,16 @@ impl Translator {
             Class::Syscall => self.syscall(instruction),
             Class::Special => self.special(instruction.ip() as u32),
         }
+    }
+
+    /// A `nop` that aligns what follows it is emitted as one that does so; others are dropped.
+    fn nothing(&mut self, instruction: &Instruction) -> Flow {
+        if instruction.mnemonic() == Mnemonic::Nop
+            && (instruction.next_ip() as u32).is_multiple_of(emit::ALIGNMENT)
+        {
+            self.emitter.align(0);
+        }
+        Flow::Continues
     }
 
     /// Whether r11 may be another one after an instruction: its copy in the context is then renewed.
