@@ -103,10 +103,11 @@ impl Index {
         let starts = LazyArray::new(1 << 26).map_err(fail)?;
         let targets = LazyArray::new(1 << 26).map_err(fail)?;
         Ok(Index {
-            fragments: Vec::new(),
-            map: Vec::new(),
-            exits: Vec::new(),
-            entries: Vec::new(),
+            // Room for a large program: memory that is not touched costs nothing, and growing costs a copy.
+            fragments: Vec::with_capacity(1 << 13),
+            map: Vec::with_capacity(1 << 18),
+            exits: Vec::with_capacity(1 << 16),
+            entries: Vec::with_capacity(1 << 16),
             stubs: Vec::new(),
             pages: HashMap::default(),
             incoming: HashMap::default(),
@@ -249,6 +250,9 @@ impl Index {
         }
         self.pages.get(&(guest / PAGE))?.iter().rev().find_map(|&id| {
             let fragment = self.get(id);
+            if guest >= fragment.end {
+                return None;
+            }
             Some(fragment.code + u64::from(self.offset_in(fragment, guest)?))
         })
     }
