@@ -223,3 +223,110 @@ fn stores_context(host: &Instruction) -> bool {
 fn sets_exit_info(host: &Instruction) -> bool {
     stores_context(host) && host.op1_kind() == OpKind::Immediate32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fragments::Emitted;
+    use crate::translate::{Constants, Environment, Source, Translator};
+
+    const CACHE: u64 = 0x7f00_0000_0000;
+    const PLACE: u64 = CACHE + 0x2000;
+    const GUEST: u32 = 0x40_0000;
+    const CONTEXT: i32 = -0x400;
+
+    struct Alone;
+
+    impl Environment for Alone {
+        fn lookup(&self, _: u32) -> Option<u64> {
+            None
+        }
+        fn is_translated(&self, _: u32) -> bool {
+            false
+        }
+        fn next_exit(&self) -> u32 {
+            0
+        }
+        fn read(&self, _: u32, _: &mut [u8]) -> usize {
+            0
+        }
+        fn may_wait(&self, _: u32) -> bool {
+            false
+        }
+    }
+
+    /// Where the guest stands at each emitted instruction of one guest instruction, and r11 then. The processor's r11 is 1, the
+    /// context's copy 2.
+    fn standings(guest: &[u8]) -> Vec<(Standing, u64)> {
+        let constants = Constants { link: CACHE, special: CACHE + 0x10, syscall: CACHE + 0x20 };
+        let mut translator = Translator::new(CONTEXT, constants);
+        translator.source_mut().extend_from_slice(guest);
+        translator.translate(Source { start: GUEST, limit: 1, indirect: true, overlap: 0 }, PLACE, &Alone);
+        let mut index = Index::new(CACHE).unwrap();
+        let emitted = Emitted {
+            start: GUEST,
+            end: translator.end(),
+            length: translator.code().len() as u32,
+            body: translator.body(),
+            map: translator.map(),
+            exits: translator.exits(),
+            entries: translator.indirect_entries(),
+            shared: true,
+        };
+        let id = index.insert(PLACE, emitted);
+        index.keep_source(id, guest);
+        let starts: Vec<u64> = instructions(&translator.code()[..translator.body() as usize], PLACE)
+            .iter()
+            .map(Instruction::ip)
+            .collect();
+        let at = |pc| {
+            let mut registers = Registers::default();
+            registers.set(Gpr::R11, 1);
+            registers.set_stack_pointer(0x1000);
+            let fragment = index.get(id);
+            let standing = recover(&index, fragment, translator.code(), pc, &[2, 3, 0, 0], &mut registers);
+            (standing.expect("a state is known everywhere"), registers.get(Gpr::R11))
+        };
+        starts.into_iter().map(at).collect()
+    }
+
+    /// The way out behind an instruction: the last jump of its fragment's body.
+    fn way_out(guest: &[u8]) -> (Standing, u64) {
+        *standings(guest).last().unwrap()
+    }
+
+    #[test]
+    fn what_has_been_carried_out_is_not_repeated_at_the_way_out() {
+        let next = |guest: &[u8]| Standing::After(GUEST + guest.len() as u32);
+        // movsb; rep stosb; leave; syscall; push rax; add rax, 1; mov rsp, rax; loop +0
+        let guests: [&[u8]; 8] = [
+            &[0xa4],
+            &[0xf3, 0xaa],
+            &[0xc9],
+            &[0x0f, 0x05],
+            &[0x50],
+            &[0x48, 0x83, 0xc0, 0x01],
+            &[0x48, 0x89, 0xc4],
+            &[0xe2, 0x00],
+        ];
+        for guest in guests {
+            assert_eq!(way_out(guest), (next(guest), 1), "{guest:02x?}");
+        }
+    }
+
+    #[test]
+    fn behind_a_call_the_copy_of_r11_counts() {
+        // call rax; call [rax]
+        for guest in [[0xff, 0xd0], [0xff, 0x10]] {
+            assert_eq!(way_out(&guest), (Standing::After(GUEST + 2), 2), "{guest:02x?}");
+        }
+    }
+
+    #[test]
+    fn an_operand_with_a_segment_base_is_done_or_not() {
+        // mov rax, fs:[0x28]: entry, base, load, reload, way out.
+        let guest = [0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0];
+        let (at, after) = (Standing::At(GUEST), Standing::After(GUEST + 9));
+        assert_eq!(standings(&guest), [(at, 2), (at, 1), (at, 2), (after, 2), (after, 2)]);
+    }
+}
