@@ -84,6 +84,7 @@ macro_rules! gates {
             host_mxcsr = const offset_of!(Context, host_mxcsr),
             xmm = const offset_of!(Context, xmm),
             components = const VECTOR_COMPONENTS,
+            fresh_x87 = const FRESH_X87,
             light = sym crate::runtime::light,
             special = const Reason::Special as u64,
             syscall = const Reason::Syscall as u64,
@@ -97,6 +98,9 @@ macro_rules! gates {
 /// The state components that a guest has (SDM volume 1, 13.1): x87, SSE, AVX and the three of AVX-512. Not PKRU, which is
 /// the monitor's; CPUID as the guest sees it offers none of the others.
 pub const VECTOR_COMPONENTS: u32 = 0xe7;
+
+/// Control word 0x37f, status word and tags 0: the x87 state of FNINIT (SDM volume 1, 8.1.8).
+const FRESH_X87: u64 = 0x37f;
 
 const GPR: usize = offset_of!(Context, registers.gpr);
 
@@ -177,7 +181,16 @@ gates!(
     "endo_sfi_leave:",
     "cld",
     "ldmxcsr dword ptr fs:[endo_sfi_context@tpoff + {host_mxcsr}]",
-    "fninit", // the control word that programs start with, and an empty register stack
+    // The control word that programs start with, and an empty register stack. Most guests have them already, and the
+    // instruction is slow: the area's first five bytes are control word, status word and tags.
+    "endo_load rcx, {vector}",
+    "mov rax, [rcx]",
+    "shl rax, 24",
+    "mov rcx, {fresh_x87} << 24",
+    "cmp rax, rcx",
+    "je endo_sfi_x87_is_fresh",
+    "fninit",
+    "endo_sfi_x87_is_fresh:",
     "mov eax, r15d",
     "add rsp, 8",
     ".cfi_adjust_cfa_offset -8",

@@ -155,7 +155,10 @@ impl SfiBackend {
     /// The thread has left emitted code, and what is known of the guest needs no index any more.
     pub(crate) fn leave(&self, context: &Context, _locked: &MutexGuard<'_, Engine>) {
         context.inside.store(false, Ordering::SeqCst);
-        self.stop.changed.notify_all();
+        // Whoever waits wanted it before, with the lock held; to notify nobody costs a system call.
+        if self.stop.is_wanted.load(Ordering::SeqCst) {
+            self.stop.changed.notify_all();
+        }
     }
 
     /// Likewise, without the lock.
