@@ -44,6 +44,7 @@ pub fn tables(rows: &[Row], variants: &[Variant]) -> String {
     let others = || (1..variants.len()).map(|index| (index, variants[index].name()));
     for (title, is_in) in [
         ("System calls", (|kind| kind == Kind::Calls) as fn(Kind) -> bool),
+        ("Signals", |kind| kind == Kind::Signals),
         ("Programs that compute", |kind| matches!(kind, Kind::Compute | Kind::Throughput)),
     ] {
         let chosen: Vec<&Row> = rows.iter().filter(|row| is_in(row.workload.kind)).collect();

@@ -13,6 +13,8 @@ pub enum Kind {
     Throughput,
     /// CPU time of a loop of system calls.
     Calls,
+    /// CPU time of a loop of signals.
+    Signals,
     /// Milliseconds over native, and resident bytes over native, of a program that does next to nothing.
     Start,
 }
@@ -71,7 +73,7 @@ const fn row(
     Workload { name, kind, target, command, counts }
 }
 
-use Kind::{Calls, Compute, Start, Throughput};
+use Kind::{Calls, Compute, Signals, Start, Throughput};
 
 /// Highest ratio of any program.
 pub const HIGHEST: f64 = 1.45;
@@ -89,6 +91,9 @@ pub const ALL: &[Workload] = &[
     row("read 1 byte", Calls, 1.15, "calls read #", [2_000_000, 400_000]),
     row("write 1 byte", Calls, 1.15, "calls write #", [2_000_000, 400_000]),
     row("clock_gettime", Calls, 1.30, "calls clock #", [20_000_000, 3_000_000]),
+    row("signal install", Signals, 1.30, "signals install #", [4_000_000, 600_000]),
+    row("signal catch", Signals, 1.50, "signals catch #", [500_000, 80_000]),
+    row("protection fault", Signals, 2.00, "signals fault #", [500_000, 80_000]),
     row("gzip", Compute, 1.05, "/bin/gzip -c mixed", NONE),
     row("gunzip", Compute, 0.0, "/bin/gzip -dc mixed.gz mixed.gz mixed.gz mixed.gz mixed.gz", NONE),
     row("xz", Compute, 1.10, "/usr/bin/xz -2 -T1 -c mixed", NONE),
