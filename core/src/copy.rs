@@ -29,7 +29,30 @@ pub unsafe fn compare_exchange(at: HostAddr, expected: u32, new: u32) -> Option<
     u32::try_from(unsafe { arch::raw_compare_exchange(at.as_ptr(), expected, new) }).ok()
 }
 
-/// If the interrupted instruction is one of [`copy`], [`compare_exchange`], or of the stores that fast paths use, that touches guest memory:
+/// Loads 64 bits, for fast paths: with plain instructions, whatever the flags. `None` if the page is not accessible.
+///
+/// # Safety
+///
+/// As for [`copy`] with `from` as the guest side.
+pub unsafe fn load_word(from: HostAddr) -> Option<u64> {
+    let mut word = 0;
+    // SAFETY: the caller's promise, and the word is ours.
+    let missed = unsafe { arch::raw_load_word(from.as_ptr(), &raw mut word) };
+    (missed == 0).then_some(word)
+}
+
+/// Stores two words of 64 bits, for fast paths likewise. Whether it could.
+///
+/// # Safety
+///
+/// As for [`copy`] with `to` as the guest side.
+pub unsafe fn store_pair(to: HostAddr, pair: [u64; 2]) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { arch::raw_store_pair(to.as_ptr(), pair[0], pair[1]) == 0 }
+}
+
+/// If the interrupted instruction is one of [`copy`], [`compare_exchange`], or of the loads and stores that fast paths use,
+/// that touches guest memory:
 /// moves the context on to the point where that gives up, and says so. Async-signal-safe.
 pub fn recover(context: &mut libc::ucontext_t) -> bool {
     arch::recover(context)
@@ -76,10 +99,26 @@ mod arch {
         "ret",
         ".cfi_endproc",
         ".size endo_raw_compare_exchange, . - endo_raw_compare_exchange",
+        // extern "C" fn endo_raw_load_word(rdi: from, rsi: to, of ours) -> u64
+        // For fast paths, which run with the guest's direction flag. 0: it is loaded.
+        ".globl endo_raw_load_word",
+        ".hidden endo_raw_load_word",
+        ".type endo_raw_load_word, @function",
+        "endo_raw_load_word:",
+        ".cfi_startproc",
+        ".globl endo_raw_load_touch",
+        ".hidden endo_raw_load_touch",
+        "endo_raw_load_touch:",
+        "mov rax, [rdi]",
+        "mov [rsi], rax",
+        "xor eax, eax",
+        "ret",
+        ".cfi_endproc",
+        ".size endo_raw_load_word, . - endo_raw_load_word",
         // extern "C" fn endo_raw_store_pair(rdi: to, rsi: first, rdx: second) -> u64
         // extern "C" fn endo_raw_store_word(rdi: to, rsi: value) -> u64
         // extern "C" fn endo_raw_store_half(rdi: to, esi: value) -> u64
-        // For fast paths, which run with the guest's direction flag: plain stores of 16, 8 and 4 bytes. 0: all is stored.
+        // Likewise plain stores of 16, 8 and 4 bytes. 0: all is stored.
         ".globl endo_raw_store_pair",
         ".hidden endo_raw_store_pair",
         ".type endo_raw_store_pair, @function",
@@ -114,6 +153,11 @@ mod arch {
         pub(super) fn raw_compare_exchange(at: *mut u32, expected: u32, new: u32) -> u64;
         static endo_raw_exchange_touch: u8;
         static endo_raw_exchange_give_up: u8;
+        #[link_name = "endo_raw_load_word"]
+        pub(super) fn raw_load_word(from: *const u64, to: *mut u64) -> u64;
+        #[link_name = "endo_raw_store_pair"]
+        pub(super) fn raw_store_pair(to: *mut u64, first: u64, second: u64) -> u64;
+        static endo_raw_load_touch: u8;
         static endo_raw_copy_touch: u8;
         static endo_raw_copy_give_up: u8;
         static endo_raw_store_first: u8;
@@ -126,6 +170,7 @@ mod arch {
         let ways_out = [
             (&raw const endo_raw_copy_touch, &raw const endo_raw_copy_give_up),
             (&raw const endo_raw_exchange_touch, &raw const endo_raw_exchange_give_up),
+            (&raw const endo_raw_load_touch, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_first, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_second, &raw const endo_raw_store_give_up),
             (&raw const endo_raw_store_half, &raw const endo_raw_store_give_up),
@@ -165,6 +210,17 @@ mod arch {
             return u64::MAX;
         }
         u64::from(before)
+    }
+
+    pub(super) unsafe fn raw_load_word(from: *const u64, to: *mut u64) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { raw_copy(to.cast(), from.cast(), 8) as u64 }
+    }
+
+    pub(super) unsafe fn raw_store_pair(to: *mut u64, first: u64, second: u64) -> u64 {
+        let pair = [first, second];
+        // SAFETY: the caller's promise.
+        unsafe { raw_copy(to.cast(), pair.as_ptr().cast(), 16) as u64 }
     }
 
     pub(super) fn recover(_context: &mut libc::ucontext_t) -> bool {

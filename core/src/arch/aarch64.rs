@@ -83,6 +83,11 @@ impl VectorState {
     pub const fn initial() -> Self {
         VectorState { v: [0; 32], fpsr: 0, fpcr: 0 }
     }
+
+    /// Makes this the state of [`VectorState::initial`].
+    pub const fn reset(&mut self) {
+        *self = Self::initial();
+    }
 }
 
 impl Default for VectorState {

@@ -155,12 +155,18 @@ struct Chunk([u8; 64]);
 impl VectorState {
     /// The fresh state of a program: everything in its initial configuration, MXCSR 0x1f80, x87 control word 0x37f.
     pub fn initial() -> Self {
-        let length = Self::area_length();
-        let mut area = vec![Chunk([0; 64]); length.div_ceil(64)];
-        area[0].0[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
-        area[0].0[xsave::MXCSR..xsave::MXCSR_MASK.start].copy_from_slice(&xsave::MXCSR_DEFAULT.to_le_bytes());
-        area[0].0[xsave::MXCSR_MASK].copy_from_slice(&0xffff_u32.to_le_bytes());
-        VectorState { area }
+        let mut state = VectorState { area: vec![Chunk([0; 64]); Self::area_length().div_ceil(64)] };
+        state.reset();
+        state
+    }
+
+    /// Makes this the state of [`VectorState::initial`]. The bytes of extended components stay, but do not count.
+    pub fn reset(&mut self) {
+        let bytes = self.bytes_mut();
+        bytes[..xsave::EXTENDED].fill(0);
+        bytes[..2].copy_from_slice(&0x037f_u16.to_le_bytes());
+        bytes[xsave::MXCSR..xsave::MXCSR_MASK.start].copy_from_slice(&xsave::MXCSR_DEFAULT.to_le_bytes());
+        bytes[xsave::MXCSR_MASK].copy_from_slice(&0xffff_u32.to_le_bytes());
     }
 
     /// Bytes of the area on this machine: CPUID(0xD, 0).EBX.

@@ -12,6 +12,7 @@ use super::info::SigInfo;
 use super::set::{DefaultAction, SigSet, Signal};
 use crate::errno::{Errno, SyscallResult, to_raw_result};
 use crate::process::Ending;
+use crate::syscall::trace;
 use crate::thread::Thread;
 
 /// Turns a fault into the signal that the kernel would raise for it.
@@ -44,6 +45,7 @@ fn as_the_guest_sees_it<B: IsolationBackend, M>(
 /// Delivers a signal that cannot wait. If the thread blocks or ignores it, it is the end (`force_sig_info_to_task`).
 pub(crate) fn force<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>, info: SigInfo) {
     let Some(signal) = info.signal() else { return };
+    trace::signal(&info);
     let action = thread.actions().get(signal);
     let is_blocked = thread.signals.mask().contains(signal);
     match action.disposition() {
@@ -83,6 +85,7 @@ fn deliver_what_waits<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Threa
 
 fn deliver<B: IsolationBackend, M: SyscallMonitor>(thread: &mut Thread<'_, B, M>, info: SigInfo) {
     let Some(signal) = info.signal() else { return };
+    trace::signal(&info);
     let action = thread.actions().get(signal);
     match (action.disposition(), signal.default_action()) {
         (Disposition::Handler(handler), _) => handle(thread, signal, &info, handler, action),
@@ -140,13 +143,14 @@ fn push_frame<B: IsolationBackend, M: SyscallMonitor>(
 ) -> Result<(), Errno> {
     let process = thread.process;
     let user = thread.user();
-    let frame = frame::build(process.backend.state(&thread.guest), delivery)?;
-    if user.write_bytes(frame.at, &frame.bytes).is_err() {
+    let state = process.backend.state_mut(&mut thread.guest);
+    let frame = frame::build(state, delivery)?;
+    if frame.store(user, state).is_err() {
         // The kernel's own store would have made the stack grow.
         process.memory().grow_down(&process.backend, frame.at)?;
-        user.write_bytes(frame.at, &frame.bytes)?;
+        frame.store(user, state)?;
     }
-    frame::enter(process.backend.state_mut(&mut thread.guest), &frame, delivery);
+    frame::enter(state, &frame, delivery);
     Ok(())
 }
 

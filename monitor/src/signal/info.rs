@@ -85,7 +85,8 @@ impl SigInfo {
         self.i32_at(Self::CODE)
     }
 
-    fn i32_at(&self, at: usize) -> i32 {
+    /// The 32-bit number at this offset.
+    pub(crate) fn i32_at(&self, at: usize) -> i32 {
         i32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
     }
 

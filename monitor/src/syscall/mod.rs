@@ -30,6 +30,7 @@ mod sockopt;
 pub mod table;
 pub mod trace;
 mod trace_names;
+mod trace_signals;
 mod trace_values;
 
 use endo_core::{DomainId, IsolationBackend, SyscallMonitor, SyscallNumber, SyscallRequest, Verdict};

@@ -1,4 +1,5 @@
-//! One line a system call, as strace writes it: what the table says about the arguments, and the result.
+//! One line a system call, as strace writes it: what the table says about the arguments, and the result. And one a signal
+//! that is delivered.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -12,10 +13,11 @@ use endo_core::{GuestAddr, IsolationBackend};
 use super::hidden::{self, Kept};
 use super::table::{Call, Kind, Names, Row};
 use super::trace_names as names;
+use super::trace_signals as signals;
 use super::trace_values as values;
 use crate::errno::{Errno, SyscallResult};
 use crate::memory::user::UserMemory;
-use crate::signal::host;
+use crate::signal::{SigInfo, host};
 
 /// Where lines go. The process has one log, and so one of these.
 static SINK: OnceLock<File> = OnceLock::new();
@@ -103,6 +105,14 @@ pub(super) fn end<B: IsolationBackend>(user: &UserMemory<'_, B>, mut line: Line,
 /// Ends a line whose call does not come back.
 pub(super) fn abandon(line: Line) {
     write(&format!("{}) = ?\n", line.text));
+}
+
+/// Writes the line of a signal that a thread is about to handle or to die of. What the kernel does alone, because the guest
+/// left it to the default, has none.
+pub(crate) fn signal(info: &SigInfo) {
+    if is_on() {
+        write(&format!("{}--- {} ---\n", prefix(), signals::signal(info)));
+    }
 }
 
 /// Writes to the log, or to standard error without one. A log that cannot be written must not change what the guest does.

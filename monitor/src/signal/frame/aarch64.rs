@@ -1,9 +1,9 @@
 //! The aarch64 signal frame. No backend runs aarch64 guests yet, and so none is built: a signal that would need one
 //! forces SIGSEGV, as the kernel does when a frame cannot be stored.
 
-use endo_core::{Fault, IsolationBackend, Registers, ThreadState};
+use endo_core::{Fault, GuestAddr, IsolationBackend, Registers, ThreadState};
 
-use super::{Delivery, Frame, Restored};
+use super::{Delivery, Restored};
 use crate::errno::Errno;
 use crate::memory::user::UserMemory;
 use crate::signal::set::SigSet;
@@ -40,8 +40,25 @@ pub(in crate::signal) fn result_register(registers: &Registers) -> u64 {
     registers.x[0]
 }
 
+/// A frame, ready to be stored.
+pub(in crate::signal) struct Frame {
+    /// Where it goes: the handler's stack pointer.
+    pub(in crate::signal) at: GuestAddr,
+}
+
+impl Frame {
+    /// Stores it: always EFAULT, see above.
+    pub(in crate::signal) fn store<B: IsolationBackend>(
+        &self,
+        _user: UserMemory<'_, B>,
+        _state: &ThreadState,
+    ) -> Result<(), Errno> {
+        Err(Errno::EFAULT)
+    }
+}
+
 /// The frame of a delivery: always EFAULT, see above.
-pub(in crate::signal) fn build(_state: &ThreadState, _delivery: &Delivery<'_>) -> Result<Frame, Errno> {
+pub(in crate::signal) fn build(_state: &mut ThreadState, _delivery: &Delivery<'_>) -> Result<Frame, Errno> {
     Err(Errno::EFAULT)
 }
 

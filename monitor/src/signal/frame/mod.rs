@@ -35,13 +35,6 @@ pub(super) struct Delivery<'a> {
     pub(super) trap: Trap,
 }
 
-/// A frame, ready to be stored.
-pub(super) struct Frame {
-    /// Where it goes: the handler's stack pointer.
-    pub(super) at: GuestAddr,
-    pub(super) bytes: Vec<u8>,
-}
-
 /// What a frame gives back besides registers.
 pub(super) struct Restored {
     pub(super) alternate: [u8; AlternateStack::SIZE],

@@ -12,7 +12,7 @@ use endo_core::arch::xsave::{self, Software};
 use endo_core::arch::{Flags, Gpr};
 use endo_core::{Fault, FaultKind, GuestAddr, IsolationBackend, Registers, ThreadState, VectorState};
 
-use super::{Delivery, Frame, Restored};
+use super::{Delivery, Restored};
 use crate::errno::Errno;
 use crate::memory::user::UserMemory;
 use crate::signal::altstack::AlternateStack;
@@ -63,7 +63,6 @@ const UC_FLAGS: u64 = 7;
 const SEGMENTS: u64 = 0x002b_0000_0000_0033;
 /// Bytes below the stack pointer that belong to the interrupted function (psABI 3.2.2).
 const RED_ZONE: u64 = 128;
-const MAGIC2_SIZE: usize = size_of_val(&xsave::MAGIC2);
 /// `si_code` of the two integer exceptions, both the processor's divide error.
 const FPE_INTDIV: i32 = 1;
 const FPE_INTOVF: i32 = 2;
@@ -121,24 +120,46 @@ pub(in crate::signal) fn result_register(registers: &Registers) -> u64 {
     registers.get(Gpr::Rax)
 }
 
-/// The frame of a delivery. EFAULT where the kernel finds that it cannot be: no restorer, or the alternate stack is full.
-pub(in crate::signal) fn build(state: &ThreadState, delivery: &Delivery<'_>) -> Result<Frame, Errno> {
+/// A frame, ready to be stored. What it holds of vector state stays in the thread's own until then.
+pub(in crate::signal) struct Frame {
+    /// Where it goes: the handler's stack pointer.
+    pub(in crate::signal) at: GuestAddr,
+    context: [u8; offset::END],
+    fpstate: GuestAddr,
+}
+
+impl Frame {
+    /// Stores it.
+    pub(in crate::signal) fn store<B: IsolationBackend>(
+        &self,
+        user: UserMemory<'_, B>,
+        state: &ThreadState,
+    ) -> Result<(), Errno> {
+        let size = XsaveLayout::of_machine().size;
+        user.write_bytes(self.at, &self.context)?;
+        user.write_bytes(self.fpstate, &state.vector.bytes()[..size])?;
+        user.write(GuestAddr(self.fpstate.0.wrapping_add(size as u64)), &xsave::MAGIC2)
+    }
+}
+
+/// The frame of a delivery; vector state is put into a frame's dress. EFAULT where the kernel finds that it cannot be: no
+/// restorer, or the alternate stack is full.
+pub(in crate::signal) fn build(state: &mut ThreadState, delivery: &Delivery<'_>) -> Result<Frame, Errno> {
     if delivery.action.flags & crate::signal::Action::RESTORER == 0 {
         return Err(Errno::EFAULT);
     }
     let layout = XsaveLayout::of_machine();
     let (top, is_on_alternate) = stack_top(state.registers.stack_pointer(), delivery);
-    let fpstate = top.wrapping_sub((layout.size + MAGIC2_SIZE) as u64) & !63;
+    let fpstate = top.wrapping_sub((layout.size + size_of_val(&xsave::MAGIC2)) as u64) & !63;
     let at = (fpstate.wrapping_sub(offset::END as u64) & !15).wrapping_sub(8);
     if is_on_alternate && !delivery.alternate.holds(at) {
         return Err(Errno::EFAULT);
     }
-    let fpstate_offset = fpstate.wrapping_sub(at) as usize;
-    let mut bytes = vec![0; fpstate_offset + layout.size + MAGIC2_SIZE];
-    fill_context(&mut bytes, state, delivery, fpstate);
-    bytes[offset::INFO..offset::END].copy_from_slice(delivery.info.as_bytes());
-    fill_fpstate(&mut bytes[fpstate_offset..], &state.vector, layout);
-    Ok(Frame { at: GuestAddr(at), bytes })
+    let mut context = [0; offset::END];
+    fill_context(&mut context, state, delivery, fpstate);
+    context[offset::INFO..].copy_from_slice(delivery.info.as_bytes());
+    dress(&mut state.vector, layout);
+    Ok(Frame { at: GuestAddr(at), context, fpstate: GuestAddr(fpstate) })
 }
 
 /// Where the frame goes below, and whether that is the alternate stack (`get_sigframe`).
@@ -173,13 +194,12 @@ fn fill_context(bytes: &mut [u8], state: &ThreadState, delivery: &Delivery<'_>, 
         .copy_from_slice(&delivery.alternate.to_bytes());
 }
 
-fn fill_fpstate(bytes: &mut [u8], vector: &VectorState, layout: &XsaveLayout) {
-    bytes[..layout.size].copy_from_slice(&vector.bytes()[..layout.size]);
+/// Adds what the kernel says in a frame about vector state.
+fn dress(vector: &mut VectorState, layout: &XsaveLayout) {
+    let bytes = vector.bytes_mut();
     Software::new(layout.components, layout.size as u32).write(bytes);
     let in_use = u64_at(bytes, xsave::HEADER) & layout.components | xsave::LEGACY_COMPONENTS;
-    bytes[xsave::HEADER..xsave::EXTENDED].fill(0);
-    bytes[xsave::HEADER..xsave::HEADER_RESERVED.start].copy_from_slice(&in_use.to_le_bytes());
-    bytes[layout.size..].copy_from_slice(&xsave::MAGIC2.to_le_bytes());
+    set_in_use(vector, in_use);
 }
 
 /// Makes a thread run the handler whose frame has been stored.
@@ -195,7 +215,7 @@ pub(in crate::signal) fn enter(state: &mut ThreadState, frame: &Frame, delivery:
     const DIRECTION: u64 = 1 << 10;
     const RESUME: u64 = 1 << 16;
     registers.flags = Flags(registers.flags.0 & !(DIRECTION | RESUME | Flags::TRAP));
-    state.vector = VectorState::initial();
+    state.vector.reset();
 }
 
 /// Undoes a delivery: `rt_sigreturn` with the stack pointer above the frame's return address. The mask is handed to
@@ -214,7 +234,8 @@ pub(in crate::signal) fn restore<B: IsolationBackend>(
     let mut frame = [0; offset::INFO];
     user.read_into(at, &mut frame)?;
     set_mask(SigSet(u64_at(&frame, offset::MASK)))?;
-    let vector = restore_fpstate(user, GuestAddr(u64_at(&frame, offset::FPSTATE)))?;
+    let fpstate = GuestAddr(u64_at(&frame, offset::FPSTATE));
+    restore_fpstate(user, &mut state.vector, fpstate).inspect_err(|_| state.vector.reset())?;
     let registers = &mut state.registers;
     for (index, gpr) in ORDER.into_iter().enumerate() {
         registers.set(gpr, u64_at(&frame, offset::REGISTERS + index * 8));
@@ -222,7 +243,6 @@ pub(in crate::signal) fn restore<B: IsolationBackend>(
     registers.pc = u64_at(&frame, offset::PC);
     let flags = u64_at(&frame, offset::FLAGS) & Flags::STATUS_AND_DIRECTION;
     registers.flags = Flags(flags | registers.flags.0 & Flags::ID).sanitised();
-    state.vector = vector;
     if !has_own_segments(&frame) || !is_canonical(registers.pc) {
         return Err(Errno::EFAULT);
     }
@@ -246,40 +266,49 @@ fn has_own_segments(frame: &[u8]) -> bool {
     has_code && (has_stack || u64_at(frame, offset::UC_FLAGS) & STRICT_RESTORE_SS == 0)
 }
 
-/// The vector state at `fpstate` (`fpu__restore_sig`): what XRSTOR would refuse is EFAULT.
+/// Loads the vector state at `fpstate` (`fpu__restore_sig`): what XRSTOR would refuse is EFAULT, and then `vector` must not
+/// be used.
 fn restore_fpstate<B: IsolationBackend>(
     user: UserMemory<'_, B>,
+    vector: &mut VectorState,
     fpstate: GuestAddr,
-) -> Result<VectorState, Errno> {
-    let mut vector = VectorState::initial();
+) -> Result<(), Errno> {
+    vector.reset();
     if fpstate.0 == 0 {
-        return Ok(vector);
+        return Ok(());
     }
     let layout = XsaveLayout::of_machine();
-    let mut legacy = [0; xsave::HEADER];
-    user.read_into(fpstate, &mut legacy)?;
-    if u32_at(&legacy, xsave::MXCSR) & !layout.mxcsr_mask != 0 {
-        return Err(Errno::EFAULT);
-    }
-    let Some(described) = described_area(user, fpstate, &legacy, layout)? else {
+    user.read_into(fpstate, &mut vector.bytes_mut()[..xsave::HEADER])?;
+    let Some(described) = described_area(user, fpstate, vector.bytes(), layout)? else {
         // Without a valid description the kernel takes the first 512 bytes alone, by FXRSTOR.
-        if !fpstate.0.is_multiple_of(16) {
-            return Err(Errno::EFAULT);
-        }
-        load_legacy(&mut vector, &legacy);
-        set_in_use(&mut vector, xsave::LEGACY_COMPONENTS);
-        return Ok(vector);
+        set_in_use(vector, xsave::LEGACY_COMPONENTS);
+        return check_legacy(vector, fpstate, 16, layout);
     };
-    let area = user.read_bytes(fpstate, described.size)?;
-    let in_use = u64_at(&area, xsave::HEADER);
-    let is_compacted = area[xsave::HEADER + 8..xsave::HEADER + 24].iter().any(|&byte| byte != 0);
-    if in_use & !layout.components != 0 || is_compacted || !fpstate.0.is_multiple_of(64) {
+    user.read_into(fpstate, &mut vector.bytes_mut()[..described.size])?;
+    let bytes = vector.bytes();
+    let in_use = u64_at(bytes, xsave::HEADER);
+    let is_compacted = bytes[xsave::HEADER + 8..xsave::HEADER + 24].iter().any(|&byte| byte != 0);
+    if in_use & !layout.components != 0 || is_compacted {
         return Err(Errno::EFAULT);
     }
-    load_legacy(&mut vector, &area);
-    vector.bytes_mut()[xsave::EXTENDED..described.size].copy_from_slice(&area[xsave::EXTENDED..]);
-    set_in_use(&mut vector, in_use & described.components);
-    Ok(vector)
+    set_in_use(vector, in_use & described.components);
+    check_legacy(vector, fpstate, 64, layout)
+}
+
+/// Checks what was loaded of the first 512 bytes, and clears what software or nobody defines there.
+fn check_legacy(
+    vector: &mut VectorState,
+    fpstate: GuestAddr,
+    alignment: u64,
+    layout: &XsaveLayout,
+) -> Result<(), Errno> {
+    let bytes = vector.bytes_mut();
+    if u32_at(bytes, xsave::MXCSR) & !layout.mxcsr_bits != 0 || !fpstate.0.is_multiple_of(alignment) {
+        return Err(Errno::EFAULT);
+    }
+    bytes[xsave::MXCSR_MASK].copy_from_slice(&layout.mxcsr_bits.to_le_bytes());
+    bytes[xsave::RESERVED..xsave::HEADER].fill(0);
+    Ok(())
 }
 
 struct Described {
@@ -305,16 +334,11 @@ fn described_area<B: IsolationBackend>(
     Ok(is_whole.then_some(Described { size, components }))
 }
 
-/// Takes x87 and SSE state over; the bytes that software or nobody defines stay as they are.
-fn load_legacy(vector: &mut VectorState, legacy: &[u8]) {
-    let bytes = vector.bytes_mut();
-    for range in [0..xsave::MXCSR_MASK.start, xsave::MXCSR_MASK.end..xsave::RESERVED] {
-        bytes[range.clone()].copy_from_slice(&legacy[range]);
-    }
-}
-
+/// Writes the area's header: these components, standard format.
 fn set_in_use(vector: &mut VectorState, components: u64) {
-    vector.bytes_mut()[xsave::HEADER..xsave::HEADER + 8].copy_from_slice(&components.to_le_bytes());
+    let bytes = vector.bytes_mut();
+    bytes[xsave::HEADER..xsave::HEADER_RESERVED.start].copy_from_slice(&components.to_le_bytes());
+    bytes[xsave::HEADER_RESERVED].fill(0);
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -332,7 +356,7 @@ struct XsaveLayout {
     /// State components, numbered as in XCR0.
     components: u64,
     /// Bits that MXCSR may have.
-    mxcsr_mask: u32,
+    mxcsr_bits: u32,
 }
 
 impl XsaveLayout {
@@ -346,7 +370,7 @@ impl XsaveLayout {
         LAYOUT.get_or_init(|| {
             let components = xsave::enabled_components() & !Self::NEVER;
             let size = xsave::area_length(components).min(VectorState::area_length());
-            XsaveLayout { size, components, mxcsr_mask: xsave::mxcsr_bits() }
+            XsaveLayout { size, components, mxcsr_bits: xsave::mxcsr_bits() }
         })
     }
 }
