@@ -20,6 +20,9 @@ use std::{env, fs};
 
 use plan::Architecture;
 
+/// Calls whose function is the monitor's own (`src/signal/same.rs`).
+const OWN: [&str; 1] = ["rt_sigaction"];
+
 fn main() {
     for source in ["build.rs", "build", "src/syscall/table.rs"] {
         println!("cargo::rerun-if-changed={source}");
@@ -55,6 +58,7 @@ fn table_of_entries(architecture: Architecture) -> String {
         calls.retain(|&(other, ..)| other != number);
         calls.push((number, answered.name, "Call"));
     }
+    calls.extend(OWN.iter().filter_map(|&name| Some((plan::number(name, architecture)?, name, "Call"))));
     let numbers = calls.iter().map(|&(number, ..)| number as usize + 1).max().unwrap_or(0);
     let mut text = String::from("unsafe extern \"C\" {\n");
     for (_, name, _) in &calls {

@@ -5,7 +5,7 @@
 //! `ENDO_BACKEND` chooses the backend.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use endo_testing::{Guest, Status, compile};
+use endo_testing::{Guest, Status, Under, backend, compile};
 
 const COMPILER: &str = "gcc -O1 -w";
 
@@ -326,6 +326,11 @@ fn resethand_resets_before_the_handler_runs() {
 }
 
 #[test]
+fn installing_what_is_installed_changes_nothing() {
+    action("the_same_again").same_and_succeeds();
+}
+
+#[test]
 fn handlers_without_siginfo_are_entered_too() {
     action("plain_handlers").same_and_succeeds();
 }
@@ -597,4 +602,17 @@ fn ten_thousand_signals_a_second_are_neither_lost_nor_doubled() {
     let guest = case("storm.c", &wanted).limit_seconds(600);
     let outcome = guest.same_and_succeeds();
     assert!(String::from_utf8_lossy(&outcome.stdout).contains(&format!("received {wanted} disorder 0")));
+}
+
+#[test]
+fn a_traced_guest_has_its_signals_in_its_trace() {
+    let traced = Under::EndoWith(["--backend", &backend(), "--trace"].map(str::to_owned).to_vec());
+    let outcome = delivery("real_time_queue").run(&traced);
+    let trace = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    let queued = trace
+        .lines()
+        .filter(|line| line.starts_with("--- SIGRT_4 {si_signo=SIGRT_4, si_code=SI_QUEUE, si_pid="));
+    assert_eq!(queued.count(), 4, "{trace}");
+    assert!(trace.contains(", si_int=44, si_ptr=0x2c} ---"), "{trace}");
+    assert!(trace.contains("--- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_TKILL, si_pid="), "{trace}");
 }

@@ -225,7 +225,7 @@ fn calls_that_are_the_monitors_have_no_fast_path() {
     let calls = [
         Call::mmap,
         Call::open,
-        Call::rt_sigaction,
+        Call::rt_sigprocmask,
         Call::clone,
         Call::execve,
         Call::ioctl,

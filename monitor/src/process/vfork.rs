@@ -25,7 +25,7 @@ use super::clone::{CloneRequest, flags, prepare_child, report_to_parent};
 use super::ending::clear_child_tid;
 use super::{Ending, SharedState, run};
 use crate::errno::{Errno, SyscallResult};
-use crate::signal::{ThreadSignals, finish_syscall, host, line::Line};
+use crate::signal::{ThreadSignals, finish_syscall, host, line::Line, same};
 use crate::thread::{Borrowed, Thread};
 
 /// What the child finds on its stack.
@@ -107,6 +107,7 @@ impl Saved {
         thread: &mut Thread<'_, B, M>,
         request: &CloneRequest,
     ) -> Self {
+        same::child_starts();
         let is_shared = request.flags & flags::SIGHAND != 0;
         let actions = (!is_shared).then(|| Mutex::new(thread.actions().clone()));
         let stand_in = SharedState::on(thread.shared.signal_stack);
@@ -126,6 +127,7 @@ impl Saved {
         thread.clear_child_tid = self.clear_child_tid;
         thread.borrowed = self.borrowed;
         thread.actions().note_again();
+        same::child_has_gone();
         thread.ending = None;
         // What the child was about to exec: it has no use for it any more.
         thread.exec_in_flight = None;

@@ -4,7 +4,7 @@
 use endo_core::GuestAddr;
 
 use super::set::{DefaultAction, SigSet, Signal};
-use super::{host, info::SigInfo};
+use super::{host, info::SigInfo, same};
 use crate::errno::Errno;
 
 /// The kernel's `struct sigaction`, as `rt_sigaction` reads and writes it.
@@ -66,11 +66,15 @@ impl Action {
         self.flags & flag as u32 as u64 != 0
     }
 
+    /// The structure's words.
+    pub(super) fn words(&self) -> [u64; Self::SIZE / 8] {
+        [self.handler, self.flags, self.restorer, self.mask.0]
+    }
+
     /// The structure's bytes.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        let words = [self.handler, self.flags, self.restorer, self.mask.0];
-        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(self.words()) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         bytes
@@ -121,7 +125,7 @@ impl SignalActions {
         let action = Action { flags, mask: action.mask.as_mask(), ..action };
         let before = self.entries[signal.index()].map(|before| before.host_disposition());
         host::set_disposition(signal, action.host_disposition(), before)?;
-        self.entries[signal.index()] = Some(action);
+        self.enter(signal, action);
         Ok(())
     }
 
@@ -130,14 +134,21 @@ impl SignalActions {
         let action = Action { handler: libc::SIG_DFL as u64, ..self.get(signal) };
         // The host cannot refuse a disposition for a signal that had one.
         let _ = host::set_disposition(signal, host::Disposition::Default, None);
+        self.enter(signal, action);
+    }
+
+    /// Writes an entry, and what is derived from it.
+    fn enter(&mut self, signal: Signal, action: Action) {
         self.entries[signal.index()] = Some(action);
+        note(signal, &action);
     }
 
     /// Lets the host's handler know of these actions, after a child that shares the memory had others.
     pub(crate) fn note_again(&self) {
         for signal in (1..=Signal::MAX).filter_map(Signal::new) {
-            if let Some(action) = self.entries[signal.index()] {
-                host::note_disposition(signal, action.host_disposition());
+            match &self.entries[signal.index()] {
+                Some(action) => note(signal, action),
+                None => same::note(signal, None),
             }
         }
     }
@@ -164,6 +175,13 @@ impl SignalActions {
     pub fn ignores_info(&self, info: &SigInfo) -> bool {
         info.signal().is_none_or(|signal| self.ignores(signal))
     }
+}
+
+/// Tells those of an action that cannot ask for it: the host's handler and the fast path.
+fn note(signal: Signal, action: &Action) {
+    host::note_disposition(signal, action.host_disposition());
+    let has_handler = matches!(action.disposition(), Disposition::Handler(_));
+    same::note(signal, has_handler.then_some(action));
 }
 
 impl Default for SignalActions {

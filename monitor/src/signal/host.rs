@@ -97,7 +97,6 @@ pub(super) fn set_disposition(
     disposition: Disposition,
     before: Option<Disposition>,
 ) -> Result<(), Errno> {
-    note_disposition(signal, disposition);
     // The kernel drops what is pending of a signal that is ignored from now on, even if it was ignored before.
     let is_handled = matches!(disposition, Disposition::Handled { .. });
     if is_handled && before.is_some_and(|before| before.for_kernel() == disposition.for_kernel()) {

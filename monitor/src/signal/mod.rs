@@ -3,7 +3,8 @@
 //! The kernel holds what a guest blocks, and does what a guest leaves to the default; the monitor's handler ([`host`])
 //! takes the rest from it, one at a time. [`deliver`] turns a fault or a signal taken into a handler's frame ([`frame`])
 //! or the end of the process. [`actions`] is what a process does about signals, [`state`] what a thread has of its
-//! own. [`calls`] are the system calls, [`blocking`] how a call that may block never sleeps through a signal.
+//! own. [`calls`] are the system calls, `same` one that needs nothing done, [`blocking`] how a call that may block never
+//! sleeps through a signal.
 
 pub mod actions;
 pub mod altstack;
@@ -16,6 +17,7 @@ pub mod info;
 mod kernel;
 pub(crate) mod line;
 mod queue;
+pub(crate) mod same;
 pub mod set;
 pub mod state;
 

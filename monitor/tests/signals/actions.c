@@ -82,6 +82,46 @@ static void resethand_resets_before_the_handler(void) {
     raise(SIGUSR1);
 }
 
+// Installing again what is installed, asking, and what differs in one word.
+static void the_same_again(void) {
+    struct sigaction action = {.sa_sigaction = tick, .sa_flags = SA_SIGINFO | SA_NODEFER}, old;
+    sigaddset(&action.sa_mask, SIGUSR2);
+    for (int i = 0; i < 3; i++) {
+        memset(&old, 0x55, sizeof old);
+        sigaction(SIGUSR1, &action, &old);
+        printf("was ours %d flags %x blocks USR2 %d\n", old.sa_sigaction == tick, old.sa_flags & ~RESTORER,
+               sigismember(&old.sa_mask, SIGUSR2));
+        raise(SIGUSR1);
+    }
+    action.sa_flags |= SA_RESTART;
+    sigaction(SIGUSR1, &action, NULL);
+    print_action(SIGUSR1);
+    sigaddset(&action.sa_mask, SIGUSR1);
+    sigaction(SIGUSR1, &action, NULL);
+    print_action(SIGUSR1);
+    action.sa_sigaction = again;
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+    printf("count %d\n", count);
+    // A handler that resets itself is not there any more.
+    action.sa_flags = SA_SIGINFO | SA_RESETHAND;
+    for (int i = 0; i < 3; i++) {
+        sigaction(SIGUSR1, &action, &old);
+        printf("was default %d\n", old.sa_handler == SIG_DFL);
+        raise(SIGUSR1);
+    }
+    pid_t child = vfork();
+    if (!child) {
+        signal(SIGUSR1, SIG_IGN);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    print_action(SIGUSR1);
+    say(syscall(SYS_rt_sigaction, SIGUSR1, (void *)16, NULL, 8));
+    say(syscall(SYS_rt_sigaction, SIGUSR1, NULL, (void *)16, 8));
+    say(syscall(SYS_rt_sigaction, SIGUSR1, NULL, NULL, 4));
+}
+
 static void plain(int signal) {
     printf("plain handler: %d\n", signal);
 }
@@ -197,6 +237,7 @@ static void after_exec(void) {
 static const struct guest_case cases[] = {{"flags_are_probed", flags_are_probed},
                                           {"nodefer_nests", nodefer_nests},
                                           {"resethand", resethand_resets_before_the_handler},
+                                          {"the_same_again", the_same_again},
                                           {"plain_handlers", handlers_without_siginfo},
                                           {"nocldstop", nocldstop_hides_stops},
                                           {"nocldwait", nocldwait_leaves_no_zombies},

@@ -91,25 +91,6 @@ static void blocking_read(void) {
     print_record(fd);
 }
 
-// The signals that instructions raise, sent by somebody.
-static void sent_faults(void) {
-    sigset_t set = set_of(SIGSEGV, SIGTRAP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    int fd = signalfd(-1, &set, SFD_NONBLOCK), poller = epoll_create1(0);
-    struct epoll_event event = {.events = EPOLLIN};
-    epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
-    raise(SIGSEGV);
-    printf("%d %d\n", epoll_wait(poller, &event, 1, 100), poll(&(struct pollfd){fd, POLLIN}, 1, 100));
-    print_record(fd);
-    kill(getpid(), SIGTRAP);
-    print_record(fd);
-    print_record(fd);
-    // Faults of the program are faults all the same.
-    sigset_t none;
-    sigemptyset(&none);
-    *(volatile int *)16 = 1;
-}
-
 static void masks_of_epoll(void) {
     handle_with(SIGALRM, tick, SA_RESTART);
     handle_with(SIGUSR1, tick, SA_RESTART);
@@ -214,7 +195,6 @@ static void parent_death(void) {
 static const struct guest_case cases[] = {{"records", records},
                                           {"polled", polled},
                                           {"blocking_read", blocking_read},
-                                          {"sent_faults", sent_faults},
                                           {"masks_of_epoll", masks_of_epoll},
                                           {"masks_that_block", masks_that_block},
                                           {"process_descriptors", process_descriptors},

@@ -313,25 +313,6 @@ static void moved_stack(void) {
     asm volatile("int3");
 }
 
-// The trap flag in a frame: one instruction is run.
-static volatile int steps;
-
-static void step(int signal, siginfo_t *info, void *context) {
-    greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-    if (++steps < 4)
-        regs[REG_EFL] |= 1 << 8;
-    else
-        regs[REG_EFL] &= ~(1 << 8);
-    printf("step %d code %d trap %lld\n", steps, info->si_code, regs[REG_TRAPNO]);
-    (void)signal;
-}
-
-static void single_steps(void) {
-    handle_with(SIGTRAP, step, 0);
-    asm volatile("int3\n\tnop\n\tnop\n\tnop\n\tnop\n\tnop");
-    printf("steps %d\n", steps);
-}
-
 static const struct guest_case cases[] = {{"all_vectors", all_vectors_survive},
                                           {"edits_of_vectors", edits_of_vectors_are_loaded},
                                           {"fresh", handlers_start_fresh},
@@ -342,7 +323,6 @@ static const struct guest_case cases[] = {{"all_vectors", all_vectors_survive},
                                           {"disarmed_stacks", disarmed_stacks_nest},
                                           {"preempted_coroutines", preempted_coroutines},
                                           {"moved_stack", moved_stack},
-                                          {"single_steps", single_steps},
                                           {NULL, NULL}};
 
 int main(int argc, char **argv) { return run_case(cases, argc, argv); }
