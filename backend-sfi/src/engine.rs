@@ -420,7 +420,6 @@ impl Engine {
     }
 
     fn publish_entries(&mut self, code: u64) {
-        self.table.prepare(self.translator_start());
         for index in 0..self.translator.indirect_entries().len() {
             let (guest, offset) = self.translator.indirect_entries()[index];
             // A return point whose instruction is in another fragment is here a reload and a jump: better than nothing.

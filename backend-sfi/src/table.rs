@@ -47,7 +47,7 @@ impl DispatchTable {
     }
 
     /// Makes entries of the chunk around a guest address lead to the miss gate, unless they have been filled before.
-    pub fn prepare(&mut self, guest: u32) {
+    fn prepare(&mut self, guest: u32) {
         let chunk = u64::from(guest) / CHUNK;
         let (word, bit) = ((chunk / 64) as usize, 1 << (chunk % 64));
         if self.filled[word] & bit != 0 {
