@@ -60,7 +60,7 @@ unsafe extern "C" fn rt_sigaction(number: u64, action: u64, old: u64, size: u64,
     let slots = &HANDLERS[index as usize];
     let word = |at: usize| slots[at].load(Ordering::Acquire);
     let (handler, flags, restorer, mask) = (word(0), word(1), word(2), word(3));
-    let is_torn = version % 2 != 0 || VERSION.load(Ordering::Acquire) != version;
+    let is_torn = version & 1 != 0 || VERSION.load(Ordering::Acquire) != version;
     // Whoever read what a child wrote sees the child here.
     if handler == 0 || is_torn || CHILDREN.load(Ordering::Acquire) != 0 {
         return FastEntry::FALL_BACK;
