@@ -1,7 +1,8 @@
 //! The monitor's own descriptors, which no guest may see, use or close.
 //!
-//! They sit together at the top of what the process may open. A guest that names one gets EBADF, and does not find it in
-//! /proc. They count against `RLIMIT_NOFILE`, which the guest sees as it is.
+//! They sit together, as high as few processes ever get: the kernel's table of descriptors is as large as the highest, and
+//! each fork copies it. A guest that names one gets EBADF, and does not find it in /proc. They count against
+//! `RLIMIT_NOFILE`, which the guest sees as it is.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -13,8 +14,11 @@ use crate::errno::Errno;
 static START: AtomicI32 = AtomicI32::new(i32::MAX);
 static END: AtomicI32 = AtomicI32::new(i32::MAX);
 
-/// So far below the limit the first one goes, if the limit is not a small one.
-const RESERVED: u64 = 64;
+/// Numbers that are kept for them, if the limit is not a small one.
+const RESERVED: i32 = 64;
+
+/// Where they end, if the limit is not lower and nothing there is open.
+const USUAL_END: i32 = 4096;
 
 /// Whether the descriptor is the monitor's. Async-signal-safe.
 pub fn is_hidden(fd: i32) -> bool {
@@ -31,9 +35,7 @@ pub fn range() -> Option<(i32, i32)> {
 ///
 /// To be called before the first guest runs.
 pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    let limit = open_limit().min(1 << 20);
-    let base = (limit - RESERVED.min(limit / 4)) as i32;
-    let from = range().map_or(base, |(_, end)| end);
+    let from = range().map_or_else(|| place(open_limit(), is_free), |(_, end)| end);
     // SAFETY: the descriptor is open, as `fd` owns it.
     let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, from) };
     if moved < 0 {
@@ -73,9 +75,55 @@ pub fn keep_across_exec(fd: i32, kept: Kept) {
     unsafe { libc::fcntl(fd, libc::F_SETFD, flags) };
 }
 
-fn open_limit() -> u64 {
+/// The first of the numbers for the monitor's descriptors, below a limit.
+fn place(limit: i32, is_free: impl Fn(i32) -> bool) -> i32 {
+    let highest = limit - RESERVED.min(limit / 4);
+    let usual = (USUAL_END - RESERVED).min(highest);
+    (usual..highest).step_by(RESERVED as usize).find(|&from| is_free(from)).unwrap_or(highest)
+}
+
+/// Whether none of the [`RESERVED`] descriptors from this on is open.
+fn is_free(from: i32) -> bool {
+    let mut entries = [libc::pollfd { fd: 0, events: 0, revents: 0 }; RESERVED as usize];
+    for (entry, fd) in entries.iter_mut().zip(from..) {
+        entry.fd = fd;
+    }
+    // SAFETY: `entries` lives until the call returns.
+    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, 0) };
+    entries.iter().all(|entry| entry.revents == libc::POLLNVAL)
+}
+
+/// The soft limit on open files, and no more than there can be.
+fn open_limit() -> i32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns.
     let status = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    if status == 0 { limit.rlim_cur } else { 1024 }
+    if status == 0 { limit.rlim_cur.min(1 << 20) as i32 } else { 1024 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_go_where_few_processes_get_and_below_the_limit() {
+        assert_eq!(place(1 << 20, |_| true), USUAL_END - RESERVED);
+        assert_eq!(place(1024, |_| true), 1024 - RESERVED);
+        assert_eq!(place(20, |_| true), 15);
+    }
+
+    #[test]
+    fn they_do_not_go_among_descriptors_that_are_open() {
+        assert_eq!(place(20_000, |from| from > 5000), 5056);
+        assert_eq!(place(20_000, |_| false), 20_000 - RESERVED);
+    }
+
+    #[test]
+    fn an_open_descriptor_is_seen() {
+        // SAFETY: the call takes no pointer.
+        let open = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 700) };
+        assert!(open >= 700 && !is_free(open - 3) && is_free(open + 100));
+        // SAFETY: the descriptor was made here.
+        unsafe { libc::close(open) };
+    }
 }
