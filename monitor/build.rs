@@ -45,6 +45,8 @@ fn main() {
         }
     }
     write("fast_paths.rs", table_of_entries(architecture).as_bytes());
+    // Half of the work of the dynamic linker at each start of endo is relocations: thousands, all of one kind.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=static=endo_fast");
 }
