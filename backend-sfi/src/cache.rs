@@ -1,16 +1,15 @@
-//! The code cache: one memory object mapped twice, once to run and once to write.
+//! The code cache: the same memory mapped twice, once to run and once to write.
 //!
 //! ```text
 //!   offset 0       trampolines to the gates: jmp [rip + address], one each 16 bytes
 //!   offset 4096    fragments, in the order of their translation
 //! ```
 //!
-//! The running mapping is never writable and the written one never executable. After a fork the child gets an object of
-//! its own before it runs or writes anything ([`CodeCache::copy_for_child`]).
+//! The running mapping is never writable and the written one never executable; no descriptor leads to the memory. After a
+//! fork parent and child share it: each copies a chunk before its first store there ([`CodeCache::share`]).
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use endo_core::BackendError;
 
@@ -21,6 +20,8 @@ pub const DEFAULT_BYTES: usize = 256 << 20;
 /// Smallest size that holds a few of the largest fragments.
 pub const MINIMUM_BYTES: usize = 1 << 20;
 const HEADER: u32 = 4096;
+/// Bytes that are copied in one go when a process stores into memory that another may share.
+const CHUNK: usize = 64 << 10;
 
 /// A gate that emitted code may jump to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,18 +44,17 @@ pub struct CodeCache {
     write: u64,
     bytes: usize,
     used: u32,
-    copy: Option<OwnedFd>,
+    /// For each chunk whether its memory is this process's alone.
+    own: Vec<bool>,
 }
 
 impl CodeCache {
     /// A cache of `bytes` bytes, empty but for the gates' trampolines.
     pub fn new(bytes: usize) -> Result<Self, BackendError> {
-        let bytes = bytes.clamp(MINIMUM_BYTES, 1 << 30).next_multiple_of(4096);
+        let bytes = bytes.clamp(MINIMUM_BYTES, 1 << 30).next_multiple_of(CHUNK);
         let fail = |source| BackendError::Host { what: "cannot create the code cache", source };
-        let object = memory_object(bytes).map_err(fail)?;
-        let write = map_shared(&object, None, bytes, libc::PROT_READ | libc::PROT_WRITE).map_err(fail)?;
-        let run = map_shared(&object, None, bytes, libc::PROT_READ | libc::PROT_EXEC).map_err(fail)?;
-        let mut cache = CodeCache { run, write, bytes, used: HEADER, copy: None };
+        let [write, run] = map_twice(bytes).map_err(fail)?;
+        let mut cache = CodeCache { run, write, bytes, used: HEADER, own: vec![true; bytes / CHUNK] };
         for (index, target) in gate::entry_points().into_iter().enumerate() {
             let mut trampoline = [0u8; 16];
             trampoline[..6].copy_from_slice(&[0xff, 0x25, 2, 0, 0, 0]); // jmp qword ptr [rip + 2]
@@ -123,8 +123,10 @@ impl CodeCache {
         );
         assert!(site % 8 <= 4, "a link that is not aligned cannot be patched under others' feet");
         let displacement = (target as i64 - (site as i64 + 4)) as i32;
-        let field = (self.write + (site - self.run)) as *mut i32;
-        // SAFETY: inside the written mapping, as asserted, and no reference to it exists.
+        let offset = (site - self.run) as usize;
+        self.own(offset..offset + 4);
+        let field = (self.write + offset as u64) as *mut i32;
+        // SAFETY: inside the written mapping, as asserted, which is this process's alone here, and no reference to it exists.
         unsafe {
             core::arch::asm!("mov dword ptr [{}], {:e}", in(reg) field, in(reg) displacement, options(nostack, preserves_flags));
         }
@@ -135,41 +137,52 @@ impl CodeCache {
         self.used = HEADER;
     }
 
-    /// Copies the memory object for a child that is about to be forked. It has to be done before: afterwards the parent may
-    /// write into the object that the child still shares.
-    pub fn copy_for_child(&mut self) -> io::Result<()> {
-        let object = memory_object(self.bytes)?;
-        let mut copied = 0;
-        while copied < self.used as usize {
-            let from = (self.write as usize + copied) as *const libc::c_void;
-            let length = self.used as usize - copied;
-            // SAFETY: the written mapping has `used` bytes; the kernel only reads them.
-            let count = unsafe { libc::pwrite(object.as_raw_fd(), from, length, copied as i64) };
-            if count <= 0 {
+    /// From now on another process has this memory too: called before a fork. Most children end or exec soon, having added
+    /// little, and most parents have translated by then what they do between two forks.
+    pub fn share(&mut self) {
+        self.own.fill(false);
+    }
+
+    /// Makes some bytes this process's alone, and with them what else their chunks hold. Threads may be running there.
+    fn own(&mut self, range: Range<usize>) {
+        for chunk in range.start / CHUNK..=(range.end - 1) / CHUNK {
+            if !self.own[chunk] {
+                self.copy_chunk(chunk)
+                    .unwrap_or_else(|error| panic!("no memory for translated code: {error}"));
+                self.own[chunk] = true;
+            }
+        }
+    }
+
+    fn copy_chunk(&self, chunk: usize) -> io::Result<()> {
+        let copy = map_twice(CHUNK)?;
+        let offset = (chunk * CHUNK) as u64;
+        let used = (self.used as usize).saturating_sub(chunk * CHUNK).min(CHUNK);
+        // SAFETY: advice only; where the kernel does not know it, the copying faults the pages in one by one.
+        unsafe { libc::madvise(copy[0] as *mut _, used, libc::MADV_POPULATE_WRITE) };
+        // SAFETY: `used` bytes of the chunk, and as many of the copy, to which nothing else leads.
+        unsafe {
+            core::ptr::copy_nonoverlapping((self.write + offset) as *const u8, copy[0] as *mut u8, used);
+        }
+        for (from, to) in copy.into_iter().zip([self.write + offset, self.run + offset]) {
+            let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            // SAFETY: it replaces a chunk of the cache by the same bytes, at once: a thread that runs there goes on in the copy.
+            let moved = unsafe { libc::mremap(from as *mut _, CHUNK, CHUNK, how, to as *mut libc::c_void) };
+            if moved == libc::MAP_FAILED {
                 return Err(io::Error::last_os_error());
             }
-            copied += count as usize;
         }
-        self.copy = Some(object);
-        Ok(())
-    }
-
-    /// Forgets the copy: in the parent, once it has forked.
-    pub fn drop_copy(&mut self) {
-        self.copy = None;
-    }
-
-    /// Puts the copy in the place of the object that is shared with the parent: in the child, before it runs guest code.
-    pub fn adopt_copy(&mut self) -> io::Result<()> {
-        let object = self.copy.take().ok_or_else(|| io::Error::other("no copy was made before the fork"))?;
-        map_shared(&object, Some(self.write), self.bytes, libc::PROT_READ | libc::PROT_WRITE)?;
-        map_shared(&object, Some(self.run), self.bytes, libc::PROT_READ | libc::PROT_EXEC)?;
         Ok(())
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) {
         assert!(offset as usize + bytes.len() <= self.bytes, "inside the cache");
-        // SAFETY: the written mapping has `self.bytes` bytes, of which this is a part, and no reference to it exists.
+        if bytes.is_empty() {
+            return;
+        }
+        self.own(offset as usize..offset as usize + bytes.len());
+        // SAFETY: the written mapping has `self.bytes` bytes, of which this is a part that no other process has, and no
+        // reference to it exists.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
@@ -189,25 +202,59 @@ impl Drop for CodeCache {
     }
 }
 
-fn memory_object(bytes: usize) -> io::Result<OwnedFd> {
-    // SAFETY: a constant name; the descriptor is closed over exec, and by us as soon as it is mapped.
-    let fd = unsafe { libc::memfd_create(c"endo-code".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
+/// New memory, mapped once to be written and once to be run.
+fn map_twice(bytes: usize) -> io::Result<[u64; 2]> {
+    let (rights, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: a new mapping, where nothing is.
+    let write = unsafe { libc::mmap(core::ptr::null_mut(), bytes, rights, kind, -1, 0) };
+    if write == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made and nobody else has it.
-    let object = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: no memory involved.
-    match unsafe { libc::ftruncate(object.as_raw_fd(), bytes as i64) } {
-        0 => Ok(object),
+    // SAFETY: an old size of 0 asks for a second mapping of the same shared memory (mremap(2)), where nothing is.
+    let run = unsafe { libc::mremap(write, 0, bytes, libc::MREMAP_MAYMOVE) };
+    if run == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: nothing leads to the second mapping yet.
+    match unsafe { libc::mprotect(run, bytes, libc::PROT_READ | libc::PROT_EXEC) } {
+        0 => Ok([write as u64, run as u64]),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-fn map_shared(object: &OwnedFd, at: Option<u64>, bytes: usize, protection: i32) -> io::Result<u64> {
-    let flags = libc::MAP_SHARED | if at.is_some() { libc::MAP_FIXED } else { 0 };
-    // SAFETY: with an address, it replaces a mapping of the cache by one of the same size and contents.
-    let address =
-        unsafe { libc::mmap(at.unwrap_or(0) as *mut _, bytes, protection, flags, object.as_raw_fd(), 0) };
-    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as u64) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parent_and_child_do_not_see_what_the_other_stores_after_a_fork() {
+        let mut cache = CodeCache::new(MINIMUM_BYTES).unwrap();
+        cache.append(&[1; CHUNK]);
+        let start = cache.fragments().start;
+        cache.share();
+        // SAFETY: the child makes no call that a fork of a process with threads does not allow but the kernel's own.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            cache.append(&[2; 8]);
+            let is_right = cache.bytes(cache.next() - 8..cache.next()) == [2; 8]
+                && run_bytes(&cache, start, 4) == [1; 4];
+            // SAFETY: no precondition.
+            unsafe { libc::_exit(i32::from(!is_right)) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` lives until the call returns.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child has what was there before, and its own");
+        cache.append(&[3; 8]);
+        let end = cache.next();
+        assert_eq!(run_bytes(&cache, end - 8, 8), [3; 8], "both mappings were replaced");
+        assert_eq!(run_bytes(&cache, start + CHUNK as u64 - 4, 4), [1; 4]);
+    }
+
+    fn run_bytes(cache: &CodeCache, at: u64, length: usize) -> &[u8] {
+        assert!(cache.fragments().contains(&at));
+        // SAFETY: inside the running mapping, which is readable.
+        unsafe { core::slice::from_raw_parts(at as *const u8, length) }
+    }
 }

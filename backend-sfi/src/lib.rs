@@ -327,31 +327,21 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn before_fork(&self) -> Result<(), BackendError> {
         let mut engine = self.engine();
-        let copied = engine.cache.copy_for_child();
-        copied.map_err(|source| BackendError::Host {
-            what: "cannot copy the code cache for a child",
-            source,
-        })?;
+        engine.cache.share();
         self.held_over_fork.hold(engine, self.threads());
         Ok(())
     }
 
     fn after_fork_in_parent(&self) {
-        if let Some((mut engine, _)) = self.held_over_fork.release() {
-            engine.cache.drop_copy();
-        }
+        self.held_over_fork.release();
     }
 
     fn after_fork_in_child(&self) -> Result<(), BackendError> {
-        let Some((mut engine, mut threads)) = self.held_over_fork.release() else {
+        let Some((_engine, mut threads)) = self.held_over_fork.release() else {
             return Err(BackendError::Unsupported { backend: Self::NAME, what: "be forked unannounced" });
         };
         threads.keep_own();
-        let copied = engine.cache.adopt_copy();
-        copied.map_err(|source| BackendError::Host {
-            what: "cannot give the forked child a code cache",
-            source,
-        })
+        Ok(())
     }
 
     fn after_vfork_in_child(&self) -> Result<(), BackendError> {
