@@ -74,7 +74,8 @@ fn leave(context: &mut Context, frame: &mut libc::ucontext_t, reason: Reason) ->
     let registers = &mut frame.uc_mcontext.gregs;
     registers[libc::REG_RSP as usize] = context.host_stack as i64;
     registers[libc::REG_R15 as usize] = reason as i64;
-    resume_at(frame, gate::leave())
+    resume_at(frame, gate::leave());
+    SignalRoute::LeavingByJump
 }
 
 /// All general registers, as interrupted.

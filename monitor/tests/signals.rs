@@ -46,6 +46,10 @@ fn frame(name: &str) -> Guest {
     case("frames.c", name)
 }
 
+fn threads(name: &str) -> Guest {
+    case("threads.c", name)
+}
+
 fn job(name: &str) -> Guest {
     case("jobs.c", name)
 }
@@ -615,4 +619,39 @@ fn a_traced_guest_has_its_signals_in_its_trace() {
     assert_eq!(queued.count(), 4, "{trace}");
     assert!(trace.contains(", si_int=44, si_ptr=0x2c} ---"), "{trace}");
     assert!(trace.contains("--- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_TKILL, si_pid="), "{trace}");
+}
+
+#[test]
+fn a_signal_reaches_the_one_thread_that_lets_it_through() {
+    threads("reaches_who_lets_it_through").same_and_succeeds();
+}
+
+#[test]
+fn one_thread_may_wait_for_the_signals_of_all() {
+    threads("one_thread_waits").same_and_succeeds();
+}
+
+#[test]
+fn a_signal_to_a_thread_is_no_other_ones() {
+    threads("directed").same_and_succeeds();
+}
+
+#[test]
+fn no_signal_is_lost_when_threads_end() {
+    threads("threads_end").same_and_succeeds();
+}
+
+#[test]
+fn no_signal_is_lost_when_threads_change_their_masks() {
+    threads("masks_change").same_and_succeeds();
+}
+
+#[test]
+fn timers_start_threads() {
+    threads("timers").same_and_succeeds();
+}
+
+#[test]
+fn threads_fault_at_once_each_for_itself() {
+    threads("faults").same_and_succeeds();
 }

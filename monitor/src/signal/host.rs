@@ -247,8 +247,13 @@ unsafe extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, contex
     // SAFETY: likewise the kernel's context.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     if fault::is_synchronous(info) {
-        if !copy::recover(context) && ask(true, info, context) == SignalRoute::Outside {
-            report_own_fault(number, info, context);
+        if copy::recover(context) {
+            return;
+        }
+        match ask(true, info, context) {
+            SignalRoute::Outside => report_own_fault(number, info, context),
+            SignalRoute::LeavingByJump => leave_by_jump(context),
+            SignalRoute::Resumed | SignalRoute::Leaving => {}
         }
         return;
     }
@@ -266,7 +271,19 @@ unsafe extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, contex
     // SAFETY: as above; the kernel sets it when the handler returns.
     unsafe { mask.write(next) };
     blocking::abort_if_about_to_block(context);
-    ask(false, info, context);
+    if ask(false, info, context) == SignalRoute::LeavingByJump {
+        leave_by_jump(context);
+    }
+}
+
+/// Ends the handler as its return would for a [`SignalRoute::LeavingByJump`]. It comes back where there is no such thing.
+fn leave_by_jump(context: &libc::ucontext_t) {
+    let mask = (&raw const context.uc_sigmask).cast::<SigSet>();
+    // SAFETY: the kernel's mask is the first eight bytes of the C library's larger type.
+    set_raw_mask(unsafe { mask.read() });
+    // SAFETY: the backend said so; nothing on the alternate stack has a destructor that matters, and a signal that the mask
+    // lets through meanwhile finds the thread in here, which is outside.
+    unsafe { arch::jump(context) };
 }
 
 /// What the guest blocks besides while it handles a signal.
@@ -388,6 +405,27 @@ mod arch {
     pub(super) fn program_counter(context: &libc::ucontext_t) -> u64 {
         context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64
     }
+
+    /// Goes on at the context's program counter, with its stack pointer and r15 and no other register of it.
+    ///
+    /// # Safety
+    ///
+    /// What is there wants no more, and this stack is not needed again.
+    pub(super) unsafe fn jump(context: &libc::ucontext_t) -> ! {
+        let registers = &context.uc_mcontext.gregs;
+        // SAFETY: the caller's promise. All three are in registers before the stack changes.
+        unsafe {
+            core::arch::asm!(
+                "mov r15, rdx",
+                "mov rsp, rsi",
+                "jmp rdi",
+                in("rdi") registers[libc::REG_RIP as usize],
+                in("rsi") registers[libc::REG_RSP as usize],
+                in("rdx") registers[libc::REG_R15 as usize],
+                options(noreturn),
+            );
+        }
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -402,4 +440,11 @@ mod arch {
     pub(super) fn program_counter(context: &libc::ucontext_t) -> u64 {
         context.uc_mcontext.pc
     }
+
+    /// No backend here leaves by a jump: the handler returns, which does as well.
+    ///
+    /// # Safety
+    ///
+    /// None is needed.
+    pub(super) unsafe fn jump(_context: &libc::ucontext_t) {}
 }
