@@ -27,5 +27,5 @@ pub use backend::{
 pub use fault::{Fault, FaultKind};
 pub use null::NullBackend;
 pub use probe::{Against, Confinement, Properties, Unavailable};
-pub use signal_stack::{SignalHandler, SignalStack, SignalStackId};
+pub use signal_stack::{SignalHandler, SignalStack, SignalStackId, SpareSignalStack};
 pub use syscall::{SyscallMonitor, SyscallNumber, SyscallRequest, Verdict};

@@ -34,6 +34,46 @@ pub struct SignalStack {
     not_send: PhantomData<*mut ()>,
 }
 
+/// A signal stack for a thread that is about to be.
+#[derive(Debug)]
+pub struct SpareSignalStack {
+    base: HostAddr,
+}
+
+impl SpareSignalStack {
+    /// Makes one, or takes one that waits.
+    pub fn new() -> io::Result<Self> {
+        let base = pool::take().map_or_else(SignalStack::reserve, Ok)?;
+        Ok(SpareSignalStack { base })
+    }
+
+    /// Makes it the calling thread's.
+    pub fn install(self) -> io::Result<SignalStack> {
+        let stack = SignalStack { base: self.base, not_send: PhantomData };
+        core::mem::forget(self);
+        let header = Header { thread_pointer: arch::host_thread_pointer(), magic: SignalStack::MAGIC };
+        // SAFETY: the header's page is mapped and writable, aligned, and not yet anybody else's.
+        unsafe { stack.base.as_ptr::<Header>().write(header) };
+        set_alternate_stack(&libc::stack_t {
+            ss_sp: HostAddr(stack.base.0 + SignalStack::STACK_OFFSET).as_ptr(),
+            ss_flags: 0,
+            ss_size: SignalStack::SIZE - SignalStack::STACK_OFFSET,
+        })?;
+        Ok(stack)
+    }
+
+    /// What [`SignalStack::reclaim`] wants.
+    pub fn id(&self) -> SignalStackId {
+        SignalStackId(self.base)
+    }
+}
+
+impl Drop for SpareSignalStack {
+    fn drop(&mut self) {
+        give_up(self.base);
+    }
+}
+
 /// Which [`SignalStack`] it was, without owning it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SignalStackId(HostAddr);
@@ -58,17 +98,7 @@ impl SignalStack {
 
     /// Gives the calling thread an alternate signal stack.
     pub fn install() -> io::Result<Self> {
-        let base = pool::take().map_or_else(Self::reserve, Ok)?;
-        let stack = SignalStack { base, not_send: PhantomData };
-        let header = Header { thread_pointer: arch::host_thread_pointer(), magic: Self::MAGIC };
-        // SAFETY: the header's page is mapped and writable, aligned, and not yet anybody else's.
-        unsafe { stack.base.as_ptr::<Header>().write(header) };
-        set_alternate_stack(&libc::stack_t {
-            ss_sp: HostAddr(stack.base.0 + Self::STACK_OFFSET).as_ptr(),
-            ss_flags: 0,
-            ss_size: Self::SIZE - Self::STACK_OFFSET,
-        })?;
-        Ok(stack)
+        SpareSignalStack::new()?.install()
     }
 
     /// Whether the calling thread's alternate stack is one of these.
@@ -85,11 +115,6 @@ impl SignalStack {
         // SAFETY: another owner's stack of exactly this size and alignment could lack a header page below it, but no
         // other code in this process makes such a stack; one of ours has its header mapped while it is installed.
         shape_fits && unsafe { HostAddr(base).as_ptr::<Header>().read() }.magic == Self::MAGIC
-    }
-
-    /// What [`reclaim`](Self::reclaim) wants.
-    pub fn id(&self) -> SignalStackId {
-        SignalStackId(self.base)
     }
 
     /// Takes over the stack of a thread that a fork has not brought along.

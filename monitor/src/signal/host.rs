@@ -184,8 +184,7 @@ pub(super) fn note_temporary_mask(is_in_force: bool) {
 
 /// Makes every signal wait in the kernel that the host may block, until [`apply_mask`].
 pub(crate) fn block_all() {
-    WAITING.with(Waiting::forget_mask);
-    set_raw_mask(SigSet::FULL.as_host_mask());
+    apply_mask(SigSet::FULL);
 }
 
 /// The host's mask exactly as given, signals of instructions included: before exec, or to die.
