@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, SyscallMonitor};
@@ -10,9 +11,10 @@ use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Syscall
 use crate::backends::ChoiceError;
 use crate::fast;
 use crate::loader::{self, LoadError, Program};
+use crate::memory::limits;
 use crate::process::{self, Ending, Launch, Legacy, Process, Report, SharedState};
 use crate::signal;
-use crate::syscall::trace;
+use crate::syscall::{hidden, trace};
 use crate::thread::Thread;
 
 /// What is to be run.
@@ -61,6 +63,7 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     guest: Guest<'_>,
 ) -> Result<Ending, LaunchError> {
     let fast_paths = fast::paths(|number| trace::is_on() || monitor.observes(number));
+    let inherited = limits::lift_host_limits();
     let backend = B::new(BackendConfig { fast_paths, watched: Some(fast::watched()), ..config })?;
     let host = |what| move |source| LaunchError::Host { what, source };
     let launch = Launch::new(guest.options.to_vec()).map_err(host("open endo's own file"))?;
@@ -69,9 +72,13 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     signal::install(&process.backend).map_err(host("install signal handlers"))?;
     if let Some(legacy) = guest.legacy {
         signal::host::inherit_ignored(legacy.ignored);
-        *process.memory().limits_mut() = legacy.limits;
     }
+    let of_window = *process.memory().limits();
+    let limits = guest.legacy.map_or_else(|| of_window.lowered_to(inherited), |legacy| legacy.limits);
+    *process.memory().limits_mut() = limits;
     let start = loader::load(process, &guest.program, guest.arguments, guest.environment)?;
+    // Without it others see endo in this process's `exe`; nothing depends on it.
+    let _ = hidden::keep_program(guest.program.main.file.as_fd());
     drop(guest.program);
     let state = process.backend.create_thread(DomainId::MAIN, start.thread_state())?;
     let shared = Arc::new(SharedState::default());

@@ -28,9 +28,31 @@ fn proc_describes_the_program() {
 }
 
 #[test]
+fn the_process_is_to_itself_what_it_is_natively() {
+    let outcome = guest("identity.c").arguments(["one", "two words"]).same_and_succeeds();
+    assert!(outcome.text().contains("a child lives\nstatus 0\n"), "{}", outcome.text());
+}
+
+#[test]
+fn a_child_is_to_its_parent_what_it_is_natively() {
+    let outcome = guest("family.c").arguments(["one", "two words"]).same_and_succeeds();
+    assert!(outcome.text().contains("cmdline: 'a cat' '-'\nenviron: 'ONE=1' 'TWO=two words'\n"));
+}
+
+#[test]
 fn only_the_programs_descriptors_exist() {
     let outcome = guest("descriptors.c").same_and_succeeds();
     assert!(outcome.text().contains("again\nstatus 7"));
+}
+
+#[test]
+fn the_monitors_descriptors_are_closed_to_every_call() {
+    // With a small limit the monitor's are among the numbers that the program tries.
+    let program =
+        compile("gcc -O1 -w", &[Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/syscalls/descriptors.c")]);
+    let guest = Guest::shell(&format!("ulimit -n 300; exec {}", program.display()));
+    let outcome = guest.same_and_succeeds();
+    assert!(outcome.text().contains("polled as closed: 8"), "{}", outcome.text());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
+use super::Layout;
 use crate::errno::Errno;
 
 /// This process's own auxiliary vector, as the kernel made it: types and values. The C library's `getauxval` is no
@@ -58,4 +59,44 @@ pub(super) fn set_thread_name(exec_name: &CStr) {
     let base = name.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
     // SAFETY: what is left of the name still ends with its NUL; the kernel reads no more than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name[base..].as_ptr()) };
+}
+
+/// `struct prctl_mm_map` (include/uapi/linux/prctl.h).
+#[repr(C)]
+struct MemoryDescription {
+    code: [u64; 2],
+    data: [u64; 2],
+    brk: [u64; 2],
+    stack: u64,
+    arguments: [u64; 2],
+    environment: [u64; 2],
+    auxiliary_vector: *const u8,
+    auxiliary_vector_bytes: u32,
+    executable: u32,
+}
+
+/// Tells the kernel where the guest's parts lie, so that others find the guest's command line, environment and
+/// auxiliary vector in this process's /proc, and what the guest writes over them. A kernel that cannot be told (without
+/// `CONFIG_CHECKPOINT_RESTORE`) goes on showing endo's. The break and the stack stay the host's.
+pub(super) fn describe_process(layout: &Layout, auxiliary_vector: &[u8]) {
+    const PR_SET_MM: libc::c_int = 35;
+    const PR_SET_MM_MAP: libc::c_int = 14;
+    // SAFETY: moving the break by nothing only asks.
+    let host_break = unsafe { libc::sbrk(0) } as u64;
+    let on_the_host_stack = 0_u8;
+    let description = MemoryDescription {
+        code: layout.code.into(),
+        data: layout.data.into(),
+        brk: [host_break; 2],
+        stack: &raw const on_the_host_stack as u64,
+        arguments: layout.arguments.into(),
+        environment: layout.environment.into(),
+        auxiliary_vector: auxiliary_vector.as_ptr(),
+        auxiliary_vector_bytes: auxiliary_vector.len() as u32,
+        executable: u32::MAX,
+    };
+    let size = size_of::<MemoryDescription>();
+    // SAFETY: the kernel reads the structure and the vector, which live until the call returns. It uses the addresses to
+    // answer reads of /proc, and the break's to bound `brk`, whose current value they are.
+    unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP, &raw const description, size, 0) };
 }

@@ -12,6 +12,7 @@ pub mod elf;
 pub mod error;
 #[expect(unsafe_code, reason = "the one file of the loader that talks to the kernel")]
 mod host;
+pub mod layout;
 mod place;
 pub mod plan;
 mod program;
@@ -28,6 +29,7 @@ use endo_core::{
 };
 
 pub use error::LoadError;
+pub use layout::Layout;
 pub use program::{Executable, Program};
 pub use search::find;
 
@@ -91,12 +93,13 @@ pub fn load<B: IsolationBackend, M: SyscallMonitor>(
     let initial = stack::lay_out(stack.end().0, &arguments, &machine, &facts, &loader.random.stack());
     loader.store(GuestAddr(initial.pointer), &initial.bytes, "the initial stack")?;
 
+    let auxiliary_vector: Vec<u8> =
+        initial.auxiliary_vector.iter().flat_map(auxv::AuxEntry::to_bytes).collect();
+    let layout = Layout::new(&image.segments, main.bias, &initial);
     host::set_thread_name(&program.exec_name);
-    *process.image.lock().expect("no thread panics with the image locked") = Image {
-        executable: place::path_of(&program.main.file),
-        arguments: arguments.arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        auxiliary_vector: initial.auxiliary_vector.iter().flat_map(auxv::AuxEntry::to_bytes).collect(),
-    };
+    host::describe_process(&layout, &auxiliary_vector);
+    *process.image.lock().expect("no thread panics with the image locked") =
+        Image { executable: place::path_of(&program.main.file), layout, auxiliary_vector };
     let pc = match (&linker, &program.interpreter) {
         (Some(plan), Some(linker)) => linker.image.entry.wrapping_add(plan.bias),
         _ => entry,

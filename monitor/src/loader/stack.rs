@@ -88,6 +88,10 @@ pub struct InitialStack {
     pub pointer: u64,
     /// What lies from there to the top.
     pub bytes: Vec<u8>,
+    /// Where the argument strings lie: the first, and one past the last.
+    pub argument_strings: (u64, u64),
+    /// Where the environment's lie.
+    pub environment_strings: (u64, u64),
     /// The auxiliary vector that is in them.
     pub auxiliary_vector: [AuxEntry; auxv::ENTRIES],
 }
@@ -120,6 +124,7 @@ pub fn lay_out(
         image.put_word(&mut table, string);
         image.put_string(&mut string, argument);
     }
+    let environment = string;
     image.put_word(&mut table, 0);
     for variable in &arguments.environment {
         image.put_word(&mut table, string);
@@ -133,7 +138,13 @@ pub fn lay_out(
     image.put_string(&mut string, arguments.exec_name);
     image.put(platform, arch::PLATFORM.to_bytes_with_nul());
     image.put(random_bytes, &random.bytes);
-    InitialStack { pointer, bytes: image.bytes, auxiliary_vector }
+    InitialStack {
+        pointer,
+        bytes: image.bytes,
+        argument_strings: (strings, environment),
+        environment_strings: (environment, exec_name),
+        auxiliary_vector,
+    }
 }
 
 /// The stack while it is laid out.

@@ -40,6 +40,37 @@ impl MemoryLimits {
             data: Limit { soft: Limit::INFINITY, hard: Limit::INFINITY },
         }
     }
+
+    /// The lower of both.
+    pub(crate) fn lowered_to(self, other: MemoryLimits) -> Self {
+        let lower = |a: Limit, b: Limit| Limit { soft: a.soft.min(b.soft), hard: a.hard.min(b.hard) };
+        MemoryLimits {
+            address_space: lower(self.address_space, other.address_space),
+            data: lower(self.data, other.data),
+        }
+    }
+}
+
+/// Raises this process's own limits on memory, which the window and the backend's tables would exceed, as far as it
+/// may. What they were is the guest's.
+#[expect(unsafe_code, reason = "calls of getrlimit and setrlimit")]
+pub(crate) fn lift_host_limits() -> MemoryLimits {
+    let [address_space, data] = [libc::RLIMIT_AS, libc::RLIMIT_DATA].map(|resource| {
+        let mut limit = libc::rlimit { rlim_cur: Limit::INFINITY, rlim_max: Limit::INFINITY };
+        // SAFETY: `limit` lives until the call returns.
+        unsafe { libc::getrlimit(resource, &raw mut limit) };
+        for highest in [Limit::INFINITY, limit.rlim_max] {
+            let raised = libc::rlimit { rlim_cur: highest, rlim_max: highest };
+            // SAFETY: `raised` lives until the call returns.
+            if limit.rlim_cur == Limit::INFINITY
+                || unsafe { libc::setrlimit(resource, &raw const raised) } == 0
+            {
+                break;
+            }
+        }
+        Limit { soft: limit.rlim_cur, hard: limit.rlim_max }
+    });
+    MemoryLimits { address_space, data }
 }
 
 /// `RLIMIT_STACK` of this process, which the guest shares.

@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
+use super::Process;
 use super::handover::{self, Handover, Legacy, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
 use crate::memory::user::UserMemory;
 use crate::signal::{Disposition, SigSet, Signal, line::Line};
-use crate::syscall::hidden::Kept;
-use crate::syscall::trace;
+use crate::syscall::hidden::{self, Kept};
+use crate::syscall::{proc_files, trace};
 use crate::thread::Thread;
 
 /// The memory of an exec under way. When it succeeds the kernel takes it; under a `vfork` the parent, whose memory it
@@ -41,6 +42,9 @@ pub fn execveat<B: IsolationBackend, M: SyscallMonitor>(
     [directory, path, argv, envp, flags, _]: [u64; 6],
 ) -> SyscallResult {
     let path = thread.user().read_path(GuestAddr(path))?;
+    if hidden::is_hidden(directory as i32) {
+        return Err(Errno::EBADF);
+    }
     let named = Named::by_directory(directory as i32, path, flags as i32)?;
     exec(thread, named, argv, envp)
 }
@@ -103,7 +107,7 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
 ) -> SyscallResult {
     let process = thread.process;
     let user = thread.user();
-    let named = own_executable(named, &process.image().executable);
+    let named = guest_program(process, named)?;
     let (name, program, descriptor) = open(named)?;
     let mut budget = Budget::of_exec();
     let arguments = read_strings(user, GuestAddr(argv), &mut budget)?;
@@ -146,12 +150,13 @@ fn as_c_strs(strings: &[CString]) -> Vec<&CStr> {
     strings.iter().map(CString::as_c_str).collect()
 }
 
-/// A path that means "the program that is running" means the guest's, not endo's.
-fn own_executable(named: Named, executable: &CStr) -> Named {
-    let Named::Path(path) = &named else { return named };
-    let own = format!("/proc/{}/exe", std::process::id());
-    let names: [&[u8]; 3] = [b"/proc/self/exe", b"/proc/thread-self/exe", own.as_bytes()];
-    if names.contains(&path.to_bytes()) { Named::Path(executable.to_owned()) } else { named }
+/// A path that means the program of a process under Endo means the guest's, not endo's.
+fn guest_program<B, M>(process: &Process<B, M>, named: Named) -> Result<Named, Errno> {
+    let Named::Path(path) = &named else { return Ok(named) };
+    if proc_files::is_hidden_link(libc::AT_FDCWD, path) {
+        return Err(Errno::ENOENT);
+    }
+    Ok(proc_files::guest_executable(process, libc::AT_FDCWD, path).map_or(named, Named::Path))
 }
 
 /// Opens a program as the endo of the exec will; for a file without a name of its own, with a descriptor that lasts.

@@ -28,6 +28,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use endo_core::{BackendError, DomainId, Exit, IsolationBackend, Statistic, SyscallMonitor};
 
+use crate::loader::Layout;
 use crate::memory::MemoryMap;
 use crate::signal::SignalActions;
 use crate::thread::Thread;
@@ -130,8 +131,8 @@ impl<B, M> Process<B, M> {
 pub struct Image {
     /// Absolute path of the program (`/proc/self/exe`), symbolic links resolved.
     pub executable: CString,
-    /// What `/proc/self/cmdline` shows.
-    pub arguments: Vec<CString>,
+    /// Where its parts lie.
+    pub layout: Layout,
     /// `/proc/self/auxv`.
     pub auxiliary_vector: Vec<u8>,
 }

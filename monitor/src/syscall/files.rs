@@ -76,23 +76,26 @@ fn open_at<B: IsolationBackend, M: SyscallMonitor>(
         return Err(Errno::EBADF);
     }
     let path = thread.user().read_path(GuestAddr(path))?;
-    let substitute = proc_files::own_executable(thread.process, directory as i32, &path);
+    if proc_files::is_hidden_link(directory as i32, &path) {
+        return Err(Errno::ENOENT);
+    }
+    let substitute = proc_files::guest_executable(thread.process, directory as i32, &path);
     let path = substitute.unwrap_or(path);
     let number = how.call.row().number().ok_or(Errno::ENOSYS)?;
     let [third, fourth] = how.rest;
     // SAFETY: the path is ours; of the rest, `openat2`'s structure is ours and `openat` has only numbers.
     let fd = unsafe { enter(number, [directory, path.as_ptr() as u64, third, fourth, 0, 0]) }?;
-    proc_files::review(thread.process, fd as i32, how.flags as i32, &path).map(|()| fd)
+    proc_files::review(thread, fd as i32, how.flags as i32, &path).map(|()| fd)
 }
 
-/// If the path argument leads to the link that names this process's program: the guest's program.
+/// If the path argument leads to a link that names the program of a process under Endo: the guest's program.
 fn executable_named<B: IsolationBackend, M: SyscallMonitor>(
     thread: &Thread<'_, B, M>,
     directory: u64,
     path: u64,
 ) -> Result<Option<CString>, Errno> {
     let path = thread.user().read_path(GuestAddr(path))?;
-    Ok(proc_files::own_executable(thread.process, directory as i32, &path))
+    Ok(proc_files::guest_executable(thread.process, directory as i32, &path))
 }
 
 /// A call that follows links, with the directory and the path at these arguments.
@@ -199,7 +202,9 @@ fn read_link<B: IsolationBackend, M: SyscallMonitor>(
     let Some(executable) = executable_named(thread, directory, path)? else {
         return forward(thread, call, arguments);
     };
-    let shown = executable.as_bytes();
+    // That of another process is a link itself.
+    let target = raw::read_link(&executable).ok().filter(|_| executable.as_bytes().starts_with(b"/proc/"));
+    let shown = target.as_deref().unwrap_or(executable.as_bytes());
     let shown = &shown[..shown.len().min(size as usize)];
     thread.user().write_bytes(GuestAddr(buffer), shown)?;
     Ok(shown.len() as u64)

@@ -8,8 +8,8 @@ use std::ffi::CStr;
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::enter::enter;
-use super::hidden;
 use super::table::{Call, Kind, Type};
+use super::{hidden, proc_files};
 use crate::errno::{Errno, SyscallResult};
 use crate::memory::place::ADDRESS_END;
 use crate::memory::user::UserMemory;
@@ -18,6 +18,9 @@ use crate::thread::Thread;
 
 /// The most that one read or write moves, in bytes (include/linux/fs.h, `MAX_RW_COUNT`).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
+
+/// As many descriptors as a process can have open (`fs.nr_open`, where nobody raises it).
+pub const MAX_DESCRIPTORS: usize = 1 << 20;
 
 /// Makes the call as the guest asked, with the argument kinds of its row.
 pub fn forward<B: IsolationBackend, M: SyscallMonitor>(
@@ -77,16 +80,36 @@ pub fn forward_masked<B: IsolationBackend, M: SyscallMonitor>(
     mask: Option<SigSet>,
     place: MaskArgument,
 ) -> SyscallResult {
-    let Some(mask) = mask else { return forward_as(thread, call, arguments, kinds) };
+    forward_copies(thread, call, arguments, kinds, &mut [], mask.map(|mask| (mask, place)))
+}
+
+/// Waits under `mask`, if there is one, with memory of the monitor's in place of some arguments: of those the kinds say
+/// [`Kind::Unused`].
+pub fn forward_copies<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    call: Call,
+    arguments: [u64; 6],
+    kinds: &[Kind],
+    copies: &mut [(usize, &mut [u8])],
+    mask: Option<(SigSet, MaskArgument)>,
+) -> SyscallResult {
     let number = call.row().number().ok_or(Errno::ENOSYS)?;
     let mut arguments = check(&thread.user(), arguments, kinds, &mut Vec::new())?;
-    let mask = thread.signals.begin_temporary_mask(mask)?;
-    let pair = [&raw const mask as u64, SigSet::SIZE];
-    match place {
-        MaskArgument::Direct(index) => arguments[index..index + 2].copy_from_slice(&pair),
-        MaskArgument::Pair(index) => arguments[index] = pair.as_ptr() as u64,
+    for (index, bytes) in copies {
+        arguments[*index] = bytes.as_mut_ptr() as u64;
     }
-    // SAFETY: as in `forward_as`; the mask and the pair that leads to it live until the call returns.
+    let host_mask = match mask {
+        Some((mask, _)) => thread.signals.begin_temporary_mask(mask)?,
+        None => SigSet::EMPTY,
+    };
+    let pair = [&raw const host_mask as u64, SigSet::SIZE];
+    match mask {
+        Some((_, MaskArgument::Direct(index))) => arguments[index..index + 2].copy_from_slice(&pair),
+        Some((_, MaskArgument::Pair(index))) => arguments[index] = pair.as_ptr() as u64,
+        None => {}
+    }
+    // SAFETY: as in `forward_as`; the copies are as long as the kernel goes, and live until the call returns, as do the mask
+    // and the pair that leads to it.
     unsafe { enter(number, arguments) }
 }
 
@@ -99,9 +122,29 @@ fn check<B: IsolationBackend>(
 ) -> Result<[u64; 6], Errno> {
     arguments[kinds.len()..].fill(0);
     for (index, &kind) in kinds.iter().enumerate() {
+        if kind == Kind::Path {
+            let directory = index.checked_sub(1).filter(|&before| kinds[before] == Kind::DirFd);
+            let directory = directory.map_or(libc::AT_FDCWD, |before| arguments[before] as i32);
+            refuse_hidden_links(user, directory, GuestAddr(arguments[index]))?;
+        }
         arguments[index] = check_one(user, &mut arguments, index, kind, vectors)?;
     }
     Ok(arguments)
+}
+
+/// ENOENT for a path that leads to one of the monitor's descriptors. What cannot be read is left to the kernel.
+fn refuse_hidden_links<B: IsolationBackend>(
+    user: &UserMemory<'_, B>,
+    directory: i32,
+    path: GuestAddr,
+) -> Result<(), Errno> {
+    if path.0 == 0 || hidden::range().is_none() {
+        return Ok(());
+    }
+    match user.read_path(path) {
+        Ok(path) if proc_files::is_hidden_link(directory, &path) => Err(Errno::ENOENT),
+        _ => Ok(()),
+    }
 }
 
 fn check_one<B: IsolationBackend>(
@@ -209,8 +252,7 @@ fn clip<B: IsolationBackend>(user: &UserMemory<'_, B>, start: u64, length: &mut 
 
 /// Bytes of a `select` set for descriptors below `count`: whole words, and no more than a process can have open.
 pub fn fd_set_length(count: i32) -> u64 {
-    const MAX_DESCRIPTORS: u64 = 1 << 20;
-    u64::try_from(count).unwrap_or(0).min(MAX_DESCRIPTORS).div_ceil(64) * 8
+    u64::try_from(count).unwrap_or(0).min(MAX_DESCRIPTORS as u64).div_ceil(64) * 8
 }
 
 /// The host's iovec array for a guest's.

@@ -4,7 +4,9 @@
 use endo_core::{IsolationBackend, SyscallMonitor};
 
 use super::table::Call;
-use super::{arch, descriptors, fcntl, files, futex, ioctl, ipc, limits, memory, poll, prctl, sockets};
+use super::{
+    arch, descriptors, fcntl, files, futex, ioctl, ipc, limits, memory, poll, prctl, remote, sockets,
+};
 use crate::errno::{Errno, SyscallResult};
 use crate::process::calls as process;
 use crate::signal::calls as signal;
@@ -36,10 +38,11 @@ handlers! {
     descriptors: close_range vmsplice;
     fcntl: fcntl;
     ioctl: ioctl;
-    poll: ppoll select pselect6 epoll_pwait epoll_pwait2;
+    poll: poll ppoll select pselect6 epoll_pwait epoll_pwait2;
     futex: futex futex_waitv futex_requeue;
     sockets: bind connect accept accept4 getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg setsockopt getsockopt;
     ipc: shmat shmdt shmctl semctl msgsnd msgrcv msgctl;
+    remote: process_vm_readv process_vm_writev;
     limits: getrlimit setrlimit prlimit64 sched_setattr;
     prctl: prctl personality unshare;
     arch: arch_prctl;

@@ -4,7 +4,7 @@
 //! each fork copies it. A guest that names one gets EBADF, and does not find it in /proc. They count against
 //! `RLIMIT_NOFILE`, which the guest sees as it is.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::errno::Errno;
@@ -13,6 +13,9 @@ use crate::errno::Errno;
 /// is too.
 static START: AtomicI32 = AtomicI32::new(i32::MAX);
 static END: AtomicI32 = AtomicI32::new(i32::MAX);
+
+/// The one that stands for the guest's program, which other monitors look for.
+static PROGRAM: AtomicI32 = AtomicI32::new(-1);
 
 /// Numbers that are kept for them, if the limit is not a small one.
 const RESERVED: i32 = 64;
@@ -29,6 +32,21 @@ pub fn is_hidden(fd: i32) -> bool {
 pub fn range() -> Option<(i32, i32)> {
     let (start, end) = (START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
     (start < end).then_some((start, end))
+}
+
+/// The monitor's descriptors that a guest may not come by at all: a file that it runs it may open itself.
+pub fn guarded() -> impl Iterator<Item = i32> {
+    let (start, end) = range().unwrap_or_default();
+    let program = PROGRAM.load(Ordering::Relaxed);
+    (start..end).filter(move |&fd| fd != program)
+}
+
+/// Keeps the guest's program open, under the number after that of endo's own file: so another monitor finds out which
+/// program this process runs.
+pub fn keep_program(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    let copy = file.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+    PROGRAM.store(hide(copy)?.into_raw_fd(), Ordering::Relaxed);
+    Ok(())
 }
 
 /// Moves a descriptor to where no guest reaches it. It does not survive exec.

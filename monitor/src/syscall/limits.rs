@@ -4,6 +4,7 @@
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::forward::{forward, forward_as};
+use super::proc_files;
 use super::table::{Call, Kind};
 use crate::errno::{Errno, SyscallResult};
 use crate::memory::Limit;
@@ -39,13 +40,17 @@ pub(super) fn setrlimit<B: IsolationBackend, M: SyscallMonitor>(
     prlimit64(thread, [0, resource, new, 0, 0, 0])
 }
 
-/// `prlimit64`. Limits of another process are the kernel's business.
+/// `prlimit64`. Limits of another process are the kernel's business, but those on the memory of one under Endo: its
+/// monitor would have to live within them.
 pub(super) fn prlimit64<B: IsolationBackend, M: SyscallMonitor>(
     thread: &mut Thread<'_, B, M>,
     arguments: [u64; 6],
 ) -> SyscallResult {
     let [pid, resource, new, old, ..] = arguments;
     let is_own = pid as i32 == 0 || pid as u32 == std::process::id();
+    if !is_own && is_emulated(resource) && new != 0 && proc_files::has_monitor(pid as u32) {
+        return Err(Errno::EPERM);
+    }
     if !is_own || !is_emulated(resource) {
         return forward(thread, Call::prlimit64, arguments);
     }

@@ -5,39 +5,33 @@
 //! one under a monitor; what describes the process is replaced by a copy that describes the guest.
 
 use std::ffi::{CStr, CString};
-use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
+
+use endo_core::{IsolationBackend, SyscallMonitor};
 
 use super::files::close_again;
-use super::{hidden, proc_views, raw};
+use super::proc_views::{self, View};
+use super::{hidden, raw};
 use crate::errno::Errno;
 use crate::process::Process;
+use crate::thread::Thread;
 
 /// include/uapi/linux/magic.h
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 /// A file of a process in /proc.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ProcessFile<'a> {
+pub(super) struct ProcessFile<'a> {
     /// The process's id, as the path has it.
-    pid: u32,
-    /// The thread's, where the file is one of a thread.
-    thread: Option<u32>,
+    pub(super) pid: u32,
+    /// The thread's, if the path goes through `task`.
+    pub(super) tid: Option<u32>,
     /// What follows the process or its thread: "mem", "fd/3".
-    name: &'a str,
-}
-
-impl ProcessFile<'_> {
-    /// Where /proc has it.
-    fn directory(&self) -> String {
-        match self.thread {
-            Some(thread) => format!("/proc/{}/task/{thread}", self.pid),
-            None => format!("/proc/{}", self.pid),
-        }
-    }
+    pub(super) name: &'a str,
 }
 
 /// What the monitor does about a file of a process that has a monitor in it.
@@ -48,35 +42,38 @@ enum Rule {
     /// It may not be opened.
     Refused,
     /// The guest gets a text of the monitor's instead.
-    Replaced(proc_views::View),
+    Replaced(View),
 }
 
 /// What to do about `name` (without leading directories of the process).
 fn rule(name: &str) -> Rule {
-    use proc_views::View;
     match name.split('/').next().unwrap_or_default() {
         "mem" | "pagemap" | "map_files" | "clear_refs" | "syscall" | "stack" | "numa_maps" => Rule::Refused,
-        "maps" => Rule::Replaced(View::Maps),
-        "smaps" => Rule::Replaced(View::Smaps),
-        "smaps_rollup" => Rule::Replaced(View::SmapsRollup),
-        "stat" => Rule::Replaced(View::Stat),
-        "cmdline" => Rule::Replaced(View::Cmdline),
-        "auxv" => Rule::Replaced(View::Auxv),
-        _ => Rule::Plain,
+        name => View::of(name).map_or(Rule::Plain, Rule::Replaced),
     }
 }
 
 /// Looks at what a guest has just opened. On error the descriptor is closed again; otherwise it stands for what the
 /// guest may see. `path` is what the guest named.
-pub(super) fn review<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Result<(), Errno> {
-    let judged = judge(process, fd, flags, path);
+pub(super) fn review<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    fd: i32,
+    flags: i32,
+    path: &CStr,
+) -> Result<(), Errno> {
+    let judged = judge(thread, fd, flags, path);
     if judged.is_err() {
         close_again(fd);
     }
     judged
 }
 
-fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Result<(), Errno> {
+fn judge<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    fd: i32,
+    flags: i32,
+    path: &CStr,
+) -> Result<(), Errno> {
     let status = raw::fstat(fd)?;
     if is_machine_memory(&status) {
         return Err(Errno::EPERM);
@@ -92,8 +89,7 @@ fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Res
     let Some(file) = process_file(&target) else {
         return if target.ends_with("/kcore") { Err(Errno::EPERM) } else { Ok(()) };
     };
-    let is_own = file.pid == std::process::id();
-    if !is_own && !has_monitor(file.pid) {
+    if !file.is_own() && !has_monitor(file.pid) {
         return Ok(());
     }
     match rule(file.name) {
@@ -102,8 +98,7 @@ fn judge<B, M>(process: &Process<B, M>, fd: i32, flags: i32, path: &CStr) -> Res
         _ if flags & libc::O_PATH != 0 => Ok(()),
         Rule::Refused => Err(Errno::EACCES),
         Rule::Replaced(view) => {
-            let directory = file.directory();
-            let Some(text) = proc_views::text(process, view, &directory, is_own)? else { return Ok(()) };
+            let Some(text) = proc_views::text(thread, view, file)? else { return Ok(()) };
             replace(fd, flags, &text)
         }
     }
@@ -126,10 +121,21 @@ fn is_machine_memory(status: &libc::stat) -> bool {
 
 /// Whether a link in /proc/self/fd led to a descriptor of the monitor's.
 fn reaches_hidden(status: &libc::stat, path: &CStr) -> bool {
-    let Some((start, end)) = hidden::range() else { return false };
     let is_same =
         |fd| raw::fstat(fd).is_ok_and(|own| (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino));
-    path.to_bytes().windows(3).any(|part| part == b"fd/") && (start..end).any(is_same)
+    path.to_bytes().windows(3).any(|part| part == b"fd/") && hidden::guarded().any(is_same)
+}
+
+/// Whether a path names one of the monitor's descriptors in /proc: there is no such link, and no such `fdinfo`.
+pub(crate) fn is_hidden_link(directory: i32, path: &CStr) -> bool {
+    let text = path.to_string_lossy();
+    let (parent, name) = text.rsplit_once('/').unwrap_or((".", &text));
+    if !name.parse().is_ok_and(hidden::is_hidden) {
+        return false;
+    }
+    let parent = if parent.is_empty() { "/" } else { parent };
+    let parent = CString::new(parent).expect("a part of a path has no zero byte");
+    raw::open_directory(directory, &parent).is_ok_and(|parent| lists_descriptors(parent.as_raw_fd()))
 }
 
 /// Whether the file is on a proc file system. Devices that are not are remembered, one at a time.
@@ -156,27 +162,45 @@ fn process_file(path: &str) -> Option<ProcessFile<'_>> {
         if let Ok(id) = directory.parse() {
             let parents = before.strip_suffix(directory).unwrap_or_default();
             let owner = parents.strip_suffix("/task/").and_then(|path| path.rsplit('/').next()?.parse().ok());
-            let name = &path[slash + 1..];
-            return Some(match owner {
-                Some(pid) => ProcessFile { pid, thread: Some(id), name },
-                None => ProcessFile { pid: id, thread: None, name },
-            });
+            let tid = owner.is_some().then_some(id);
+            return Some(ProcessFile { pid: owner.unwrap_or(id), tid, name: &path[slash + 1..] });
         }
         end = slash;
     }
     None
 }
 
-/// Whether another process runs Endo.
-fn has_monitor(pid: u32) -> bool {
-    let identity = |path: &str| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    static OWN: OnceLock<Option<(u64, u64)>> = OnceLock::new();
-    let own = *OWN.get_or_init(|| identity("/proc/self/exe"));
+impl ProcessFile<'_> {
+    /// Whether it is a file of this process.
+    pub(super) fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+}
+
+/// Whether a process runs Endo.
+pub(super) fn has_monitor(pid: u32) -> bool {
+    let own = own_identity();
     own.is_some() && identity(&format!("/proc/{pid}/exe")) == own
 }
 
-/// If the path leads to this process's `exe` link in /proc, by whatever name: the guest's program.
-pub(super) fn own_executable<B, M>(process: &Process<B, M>, directory: i32, path: &CStr) -> Option<CString> {
+/// Device and inode of a file.
+fn identity(path: &str) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Those of endo's own file.
+fn own_identity() -> Option<(u64, u64)> {
+    static OWN: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    *OWN.get_or_init(|| identity("/proc/self/exe"))
+}
+
+/// If the path leads to the `exe` link in /proc of a process under Endo, by whatever name: the guest's program, or a path
+/// that leads to it.
+pub(crate) fn guest_executable<B, M>(
+    process: &Process<B, M>,
+    directory: i32,
+    path: &CStr,
+) -> Option<CString> {
     if !path.to_bytes().ends_with(b"exe") {
         return None;
     }
@@ -186,19 +210,35 @@ pub(super) fn own_executable<B, M>(process: &Process<B, M>, directory: i32, path
     }
     let target = raw::descriptor_path(link.as_raw_fd()).ok()?;
     let target = target.to_string_lossy();
-    let file = process_file(&target)?;
-    let image = process.image();
-    (file.name == "exe" && file.pid == std::process::id()).then(|| image.executable.clone())
+    let file = process_file(&target).filter(|file| file.name == "exe")?;
+    match file.is_own() {
+        true => Some(process.image().executable.clone()),
+        false if has_monitor(file.pid) => executable_of_other(file.pid),
+        false => None,
+    }
 }
 
-/// Whether a directory lists this process's descriptors.
+/// A link to the program of another process under Endo: its monitor keeps it open beside endo's own file, at the top of
+/// the numbers.
+fn executable_of_other(pid: u32) -> Option<CString> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse::<i32>().ok();
+    let mut numbers: Vec<i32> = entries.filter_map(number).collect();
+    numbers.sort_unstable();
+    let is_endo = |fd: &&i32| identity(&format!("/proc/{pid}/fd/{fd}")) == own_identity();
+    let program = numbers.iter().rev().find(is_endo)? + 1;
+    let link = format!("/proc/{pid}/fd/{program}");
+    numbers.binary_search(&program).ok().and_then(|_| CString::new(link).ok())
+}
+
+/// Whether a directory lists the descriptors of a process under Endo.
 pub(super) fn lists_descriptors(fd: i32) -> bool {
     let is_proc = raw::fstat(fd).and_then(|status| is_on_proc(fd, status.st_dev)).unwrap_or(false);
     is_proc
         && raw::descriptor_path(fd).is_ok_and(|path| {
             let path = path.to_string_lossy();
-            let file = process_file(&path);
-            file.is_some_and(|file| matches!(file.name, "fd" | "fdinfo") && file.pid == std::process::id())
+            let file = process_file(&path).filter(|file| matches!(file.name, "fd" | "fdinfo"));
+            file.is_some_and(|file| file.is_own() || has_monitor(file.pid))
         })
 }
 
@@ -220,7 +260,7 @@ mod tests {
     #[test]
     fn a_threads_file_belongs_to_its_process() {
         assert_eq!(parsed("/proc/12/task/13/mem"), Some((12, "mem")));
-        assert_eq!(process_file("/proc/12/task/13/stat").unwrap().directory(), "/proc/12/task/13");
+        assert_eq!(process_file("/proc/12/task/13/stat").unwrap().tid, Some(13));
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! The texts that stand for files of /proc: the guest's truth about itself.
+//! The texts that stand for files of /proc: the guest's truth about itself, and about other guests as far as the host
+//! knows it. A text is that of the moment at which the file was opened.
 #![deny(unsafe_code)]
 
-use std::fmt::Write as _;
 use std::fs;
 
-use endo_core::{GuestAddr, Rights};
+use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
+use super::proc_files::ProcessFile;
+use super::proc_maps::{self, Guest};
+use super::proc_status::{self, Masks};
 use crate::errno::Errno;
-use crate::memory::{Mapping, MappingFlags, MemoryMap};
-use crate::process::Process;
+use crate::thread::Thread;
 
 /// A file that is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,152 +23,163 @@ pub(super) enum View {
     SmapsRollup,
     /// `stat`.
     Stat,
+    /// `statm`.
+    Statm,
+    /// `status`.
+    Status,
+    /// `limits`.
+    Limits,
     /// `cmdline`.
     Cmdline,
+    /// `environ`.
+    Environ,
     /// `auxv`.
     Auxv,
 }
 
-/// What the guest reads for a file of the process or thread that has this directory in /proc; `None` where the host's file says
-/// it as well. Of another process under a monitor only that is
-/// shown which needs none of its monitor's books.
-pub(super) fn text<B, M>(
-    process: &Process<B, M>,
-    view: View,
-    directory: &str,
-    is_own: bool,
-) -> Result<Option<Vec<u8>>, Errno> {
-    let host_file = |name: &str| fs::read_to_string(format!("{directory}/{name}")).map_err(|_| Errno::EACCES);
-    let memory = || process.memory();
-    let image = || process.image().clone();
-    let text = match view {
-        View::Stat => without_addresses(&host_file("stat")?).into_bytes(),
-        View::Cmdline if !is_own => return Ok(None),
-        _ if !is_own => return Err(Errno::EACCES),
-        View::Maps => maps(&memory(), &host_file("maps")?).into_bytes(),
-        View::Smaps => smaps(&memory(), &host_file("smaps")?).into_bytes(),
-        View::SmapsRollup => return Err(Errno::EACCES),
-        View::Cmdline => {
-            image().arguments.iter().flat_map(|argument| argument.to_bytes_with_nul().to_vec()).collect()
-        }
-        View::Auxv => image().auxiliary_vector,
-    };
-    Ok(Some(text))
-}
-
-/// A line of the host's `maps`, as far as it is needed.
-struct HostMapping<'a> {
-    start: u64,
-    end: u64,
-    name: &'a str,
-}
-
-fn host_mappings(text: &str) -> Vec<HostMapping<'_>> {
-    let parse = |line: &'_ str| -> Option<(u64, u64)> {
-        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-        Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
-    };
-    // Address, rights, offset, device, inode; what is left is the name, which may hold spaces.
-    let name = |line: &'_ str| line.splitn(6, ' ').nth(5).map(str::trim_start).map(str::len).unwrap_or(0);
-    let each = |line| {
-        let (start, end) = parse(line)?;
-        Some(HostMapping { start, end, name: &line[line.len() - name(line)..] })
-    };
-    text.lines().filter_map(each).collect()
-}
-
-/// `maps` from the books; the names of files are the host's, which knows of renames and removals.
-fn maps(memory: &MemoryMap, host: &str) -> String {
-    let host = host_mappings(host);
-    let mut text = String::new();
-    for mapping in memory.iter() {
-        let addr = mapping.start().0;
-        let behind = host.iter().find(|host| (host.start..host.end).contains(&addr));
-        let name = match mapping.backing {
-            Some(_) => behind.map_or("", |host| host.name),
-            None if mapping.flags.contains(MappingFlags::SHARED) => behind.map_or("", |host| host.name),
-            None => mapping.label.maps_name(),
+impl View {
+    /// The view of a file, if it has one.
+    pub(super) fn of(name: &str) -> Option<View> {
+        let view = match name {
+            "maps" => View::Maps,
+            "smaps" => View::Smaps,
+            "smaps_rollup" => View::SmapsRollup,
+            "stat" => View::Stat,
+            "statm" => View::Statm,
+            "status" => View::Status,
+            "limits" => View::Limits,
+            "cmdline" => View::Cmdline,
+            "environ" => View::Environ,
+            "auxv" => View::Auxv,
+            _ => return None,
         };
-        write_line(&mut text, mapping, name);
+        Some(view)
     }
-    text
 }
 
-/// fs/proc/task_mmu.c, `show_map_vma`.
-fn write_line(text: &mut String, mapping: &Mapping, name: &str) {
-    let right = |right, letter| if mapping.rights.contains(right) { letter } else { '-' };
-    let sharing = if mapping.flags.contains(MappingFlags::SHARED) { 's' } else { 'p' };
-    let (device, inode, offset) = mapping.backing.map_or((0, 0, 0), |b| (b.device, b.inode, b.offset));
-    let line_start = text.len();
-    let _ = write!(
-        text,
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
-        mapping.start().0,
-        mapping.end().0,
-        right(Rights::READ, 'r'),
-        right(Rights::WRITE, 'w'),
-        right(Rights::EXECUTE, 'x'),
-        sharing,
-        offset,
-        libc::major(device),
-        libc::minor(device),
-        inode,
-    );
-    if !name.is_empty() {
-        let width = text.len() - line_start;
-        let _ = write!(text, "{:1$}{name}", "", 73_usize.saturating_sub(width));
-    }
-    text.push('\n');
-}
-
-/// The host's `smaps`, without what is not the guest's.
-fn smaps(memory: &MemoryMap, host: &str) -> String {
-    let mut text = String::new();
-    let mut is_shown = false;
-    for line in host.lines() {
-        let is_header = line.split(' ').next().is_some_and(|word| word.contains('-') && !word.ends_with(':'));
-        if is_header {
-            let start = line.split('-').next().and_then(|start| u64::from_str_radix(start, 16).ok());
-            is_shown = start.is_some_and(|start| memory.find(GuestAddr(start)).is_some());
+/// What the guest reads; `None` where the host's file says it as well: the kernel knows where the strings of a guest
+/// lie, so it answers for other processes.
+pub(super) fn text<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    view: View,
+    file: ProcessFile<'_>,
+) -> Result<Option<Vec<u8>>, Errno> {
+    let text = match view {
+        View::Cmdline | View::Environ | View::Limits if !file.is_own() => return Ok(None),
+        View::Auxv if !file.is_own() => return auxv_of_other(thread, file),
+        View::Cmdline => return command_line(thread).map(Some),
+        View::Environ => return environment(thread).map(Some),
+        View::Auxv => return Ok(Some(thread.process.image().auxiliary_vector.clone())),
+        View::Limits => proc_status::limits(&host_file(file, "limits")?, *thread.process.memory().limits()),
+        View::Maps => with_guest(thread, file, || host_file(file, "maps"), proc_maps::maps)?,
+        View::Smaps => with_guest(thread, file, || host_file(file, "smaps"), proc_maps::smaps)?,
+        View::SmapsRollup => with_guest(thread, file, || host_file(file, "smaps"), proc_maps::rollup)?,
+        View::Stat | View::Statm | View::Status => {
+            let usage = with_guest(thread, file, || host_file(file, "smaps"), proc_maps::usage)?;
+            let layout = file.is_own().then(|| thread.process.image().layout);
+            match view {
+                View::Stat => {
+                    let heap = thread.process.memory().heap().start.0;
+                    let layout = layout.map(|layout| (layout, heap));
+                    proc_status::stat(&host_file(file, "stat")?, &usage, layout, masks(thread, file))
+                }
+                View::Statm => proc_status::statm(&usage, layout),
+                _ => {
+                    let status = host_file(file, "status")?;
+                    proc_status::status(
+                        &status,
+                        &usage,
+                        layout,
+                        masks(thread, file),
+                        highest_descriptor(file),
+                    )
+                }
+            }
         }
-        if is_shown {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    text
+    };
+    Ok(Some(text.into_bytes()))
 }
 
-/// `stat` with zero for every address, as the kernel shows it to those who may not trace the process (fs/proc/array.c).
-fn without_addresses(stat: &str) -> String {
-    // Fields are numbered from 1; the second, in parentheses, may hold anything.
-    const ADDRESSES: [usize; 13] = [26, 27, 28, 29, 30, 35, 45, 46, 47, 48, 49, 50, 51];
-    let Some(end) = stat.rfind(')') else { return String::new() };
-    let (start, rest) = stat.split_at(end + 1);
-    let shown = rest
-        .split_ascii_whitespace()
-        .enumerate()
-        .map(|(index, field)| if ADDRESSES.contains(&(index + 3)) { "0" } else { field });
-    let shown: Vec<_> = shown.collect();
-    format!("{start} {}\n", shown.join(" "))
+/// The host's text.
+fn host_file(file: ProcessFile<'_>, name: &str) -> Result<String, Errno> {
+    let path = match file.tid {
+        Some(tid) => format!("/proc/{}/task/{tid}/{name}", file.pid),
+        None => format!("/proc/{}/{name}", file.pid),
+    };
+    fs::read_to_string(path).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EACCES)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Reads a text of the host and has something made of it and of what is known of the guest's mappings, which stay as they
+/// are meanwhile.
+fn with_guest<B: IsolationBackend, M: SyscallMonitor, T>(
+    thread: &Thread<'_, B, M>,
+    file: ProcessFile<'_>,
+    host: impl FnOnce() -> Result<String, Errno>,
+    make: impl FnOnce(Guest<'_>, &str) -> T,
+) -> Result<T, Errno> {
+    let memory = thread.process.memory();
+    let guest = if file.is_own() { Guest::Own(&memory) } else { Guest::Other(memory.window()) };
+    Ok(make(guest, &host()?))
+}
 
-    #[test]
-    fn a_name_with_spaces_is_kept_whole() {
-        let text = "1000-2000 r-xp 00000000 08:01 42                    /tmp/a b (deleted)\n3000-4000 rw-p 0 0:0 0 \n";
-        let names: Vec<_> = host_mappings(text).into_iter().map(|mapping| mapping.name).collect();
-        assert_eq!(names, ["/tmp/a b (deleted)", ""]);
-    }
+/// What the guest does about signals; of its mask only its own is known to a thread.
+fn masks<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    file: ProcessFile<'_>,
+) -> Option<Masks> {
+    let tid = file.tid.unwrap_or(file.pid);
+    let is_caller = tid == crate::signal::host::thread_id() as u32;
+    file.is_own().then(|| Masks::new(&thread.process.signals(), is_caller.then(|| thread.signals.mask())))
+}
 
-    #[test]
-    fn addresses_vanish_from_stat_and_nothing_else_does() {
-        let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
-        let shown = without_addresses(&format!("1 (a) b) {}\n", fields.join(" ")));
-        let shown: Vec<_> = shown.strip_prefix("1 (a) b) ").unwrap().split_whitespace().collect();
-        assert_eq!((shown[25 - 3], shown[26 - 3], shown[51 - 3], shown[52 - 3]), ("25", "0", "0", "52"));
+/// The highest descriptor that a process under Endo has opened.
+fn highest_descriptor(file: ProcessFile<'_>) -> Option<i32> {
+    let entries = fs::read_dir(format!("/proc/{}/fd", file.pid)).ok()?;
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|&fd| !super::hidden::is_hidden(fd)).max()
+}
+
+/// The guest may write over its arguments; what a title that is longer than they were looks like is fs/proc/base.c's
+/// (`get_mm_cmdline`).
+fn command_line<B: IsolationBackend, M: SyscallMonitor>(thread: &Thread<'_, B, M>) -> Result<Vec<u8>, Errno> {
+    const LONGEST_TITLE: u64 = 4096;
+    let layout = thread.process.image().layout;
+    let (start, end) = layout.arguments;
+    let arguments = strings(thread, (start, end))?;
+    if arguments.last() == Some(&0) || arguments.is_empty() {
+        return Ok(arguments);
     }
+    let end = layout.environment.1.min(start + LONGEST_TITLE);
+    let mut title = strings(thread, (start, end))?;
+    let length = title.iter().position(|&byte| byte == 0).map_or(title.len(), |zero| zero + 1);
+    title.truncate(length);
+    Ok(title)
+}
+
+fn environment<B: IsolationBackend, M: SyscallMonitor>(thread: &Thread<'_, B, M>) -> Result<Vec<u8>, Errno> {
+    strings(thread, thread.process.image().layout.environment)
+}
+
+/// Nothing where the guest has unmapped its strings, as the kernel has it.
+fn strings<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    (start, end): (u64, u64),
+) -> Result<Vec<u8>, Errno> {
+    let length = usize::try_from(end.saturating_sub(start)).map_err(|_| Errno::ENOMEM)?;
+    Ok(thread.user().read_bytes(GuestAddr(start), length).unwrap_or_default())
+}
+
+/// The kernel's copy is the guest's, if the kernel could be told; otherwise it is endo's own, which nobody may see.
+fn auxv_of_other<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &Thread<'_, B, M>,
+    file: ProcessFile<'_>,
+) -> Result<Option<Vec<u8>>, Errno> {
+    let bytes = fs::read(format!("/proc/{}/auxv", file.pid)).map_err(|_| Errno::EACCES)?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let (entries, _) = words.as_chunks::<2>();
+    let program_headers =
+        entries.iter().map(|entry| entry.map(u64::from_le_bytes)).find(|&[kind, _]| kind == libc::AT_PHDR);
+    let window = thread.process.memory().window();
+    let is_guests = program_headers.is_some_and(|[_, address]| window.contains(GuestAddr(address)));
+    if is_guests { Ok(None) } else { Err(Errno::EACCES) }
 }

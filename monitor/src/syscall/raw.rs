@@ -116,11 +116,7 @@ pub fn close(fd: i32) -> Result<(), Errno> {
 /// The path of an open file, as the kernel knows it now.
 pub fn descriptor_path(fd: i32) -> Result<CString, Errno> {
     let link = CString::new(format!("/proc/thread-self/fd/{fd}")).expect("a number has no zero byte");
-    let mut path = vec![0_u8; libc::PATH_MAX as usize];
-    // SAFETY: the link is a C string, and `path` has the room that is stated.
-    let length = unsafe { libc::readlink(link.as_ptr(), path.as_mut_ptr().cast(), path.len()) };
-    path.truncate(usize::try_from(length).map_err(|_| Errno::last())?);
-    CString::new(path).map_err(|_| Errno::EINVAL)
+    CString::new(read_link(&link)?).map_err(|_| Errno::EINVAL)
 }
 
 /// Opens a path without following a link at its end, and without a right to its content.
@@ -128,6 +124,22 @@ pub fn open_path(directory: i32, path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: the path is a C string.
     own(unsafe { libc::openat(directory, path.as_ptr(), flags) })
+}
+
+/// Opens a directory, links followed, without a right to its content.
+pub fn open_directory(from: i32, path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    own(unsafe { libc::openat(from, path.as_ptr(), flags) })
+}
+
+/// The text of a symbolic link.
+pub fn read_link(path: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut text = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the path is a C string, and `text` has the room that is stated.
+    let length = unsafe { libc::readlink(path.as_ptr(), text.as_mut_ptr().cast(), text.len()) };
+    text.truncate(usize::try_from(length).map_err(|_| Errno::last())?);
+    Ok(text)
 }
 
 /// A new file in memory with this content, open for reading only and at its start.
