@@ -1,7 +1,7 @@
 //! The one table of all system calls.
 //!
 //! A row says what a call is named, its numbers, who answers it and what its arguments are. Dispatch, the checks of
-//! pointers, trace lines, fast paths and docs/syscalls.md derive from it. A number without a row is ENOSYS.
+//! pointers, trace lines, fast paths and docs/capabilities.md derive from it. A number without a row is ENOSYS.
 //!
 //! Numbers are those of arch/x86/entry/syscalls/syscall_64.tbl and scripts/syscall.tbl as of Linux 6.18. The file stands alone, so that
 //! build scripts can include it.
