@@ -155,6 +155,8 @@ const FLAT_FORMS: &[(&str, &[Check])] = &[
         "epoll_pwait",
         &[Check::Descriptor(0), Check::Written { pointer: 1, length: EPOLL_EVENTS }, Check::Zero(4)],
     ),
+    // To the kernel a path descriptor is not open for waiting, and while fast paths are in use the monitor's are such.
+    ("poll", &[Check::Written { pointer: 0, length: Length::Values { count: 1, size: 8 } }]),
     (
         "ppoll",
         &[

@@ -4,9 +4,11 @@
 //! each fork copies it. A guest that names one gets EBADF, and does not find it in /proc. They count against
 //! `RLIMIT_NOFILE`, which the guest sees as it is.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::raw;
 use crate::errno::Errno;
 
 /// Descriptors from here on, and up to [`END`], are the monitor's. The descriptor table is the host process's, so this
@@ -43,9 +45,13 @@ pub fn guarded() -> impl Iterator<Item = i32> {
 
 /// Keeps the guest's program open, under the number after that of endo's own file: so another monitor finds out which
 /// program this process runs.
+///
+/// It is a path descriptor, as that is: a guest cannot wait for it, not even on a fast path.
 pub fn keep_program(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    let copy = file.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
-    PROGRAM.store(hide(copy)?.into_raw_fd(), Ordering::Relaxed);
+    let link = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    let link = CString::new(link).expect("a number has no zero byte");
+    let program = raw::open_for_path(&link)?;
+    PROGRAM.store(hide(program)?.into_raw_fd(), Ordering::Relaxed);
     Ok(())
 }
 

@@ -126,6 +126,12 @@ pub fn open_path(directory: i32, path: &CStr) -> Result<OwnedFd, Errno> {
     own(unsafe { libc::openat(directory, path.as_ptr(), flags) })
 }
 
+/// Opens a path, links followed, without a right to its content.
+pub fn open_for_path(path: &CStr) -> Result<OwnedFd, Errno> {
+    // SAFETY: the path is a C string.
+    own(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })
+}
+
 /// Opens a directory, links followed, without a right to its content.
 pub fn open_directory(from: i32, path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
