@@ -22,8 +22,8 @@ int main(int argc, char **argv) {
         sets[0][fd / 64] = sets[1][fd / 64] = 1ul << fd % 64;
         polled += poll(&entry, 1, 0) == 1 && entry.revents == POLLNVAL;
         polled += ppoll(&entry, 1, &soon, 0) == 1 && entry.revents == POLLNVAL;
-        selected += syscall(SYS_select, fd + 1, sets[0], sets[1], 0, &now) > 0;
-        selected += syscall(SYS_pselect6, fd + 1, sets[0], sets[1], 0, &soon, 0) > 0;
+        selected += fd > 2 && syscall(SYS_select, fd + 1, sets[0], sets[1], 0, &now) > 0;
+        selected += fd > 2 && syscall(SYS_pselect6, fd + 1, sets[0], sets[1], 0, &soon, 0) > 0;
         sprintf(path, "/proc/self/fd/%d", fd);
         linked += readlink(path, text, sizeof text) > 0;
         seen += lstat(path, &status) == 0;
