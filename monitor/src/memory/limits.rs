@@ -59,13 +59,11 @@ pub(crate) fn lift_host_limits() -> MemoryLimits {
         let mut limit = libc::rlimit { rlim_cur: Limit::INFINITY, rlim_max: Limit::INFINITY };
         // SAFETY: `limit` lives until the call returns.
         unsafe { libc::getrlimit(resource, &raw mut limit) };
-        for highest in [Limit::INFINITY, limit.rlim_max] {
-            let raised = libc::rlimit { rlim_cur: highest, rlim_max: highest };
-            // SAFETY: `raised` lives until the call returns.
-            if limit.rlim_cur == Limit::INFINITY
-                || unsafe { libc::setrlimit(resource, &raw const raised) } == 0
-            {
-                break;
+        if limit.rlim_cur != Limit::INFINITY {
+            for highest in [limit.rlim_max, Limit::INFINITY] {
+                let raised = libc::rlimit { rlim_cur: highest, rlim_max: highest };
+                // SAFETY: `raised` lives until the call returns. Who may not raise the hard limit keeps what there is.
+                unsafe { libc::setrlimit(resource, &raw const raised) };
             }
         }
         Limit { soft: limit.rlim_cur, hard: limit.rlim_max }
