@@ -45,6 +45,7 @@ pub fn tables(rows: &[Row], variants: &[Variant]) -> String {
     for (title, is_in) in [
         ("System calls", (|kind| kind == Kind::Calls) as fn(Kind) -> bool),
         ("Signals", |kind| kind == Kind::Signals),
+        ("Processes and memory", |kind| kind == Kind::Processes),
         ("Programs that compute", |kind| matches!(kind, Kind::Compute | Kind::Throughput)),
     ] {
         let chosen: Vec<&Row> = rows.iter().filter(|row| is_in(row.workload.kind)).collect();

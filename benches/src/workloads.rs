@@ -15,6 +15,8 @@ pub enum Kind {
     Calls,
     /// CPU time of a loop of signals.
     Signals,
+    /// CPU time, children's included, of a loop of forks, execs, messages, page faults or mappings.
+    Processes,
     /// Milliseconds over native, and resident bytes over native, of a program that does next to nothing.
     Start,
 }
@@ -73,7 +75,7 @@ const fn row(
     Workload { name, kind, target, command, counts }
 }
 
-use Kind::{Calls, Compute, Signals, Start, Throughput};
+use Kind::{Calls, Compute, Processes, Signals, Start, Throughput};
 
 /// Highest ratio of any program.
 pub const HIGHEST: f64 = 1.45;
@@ -94,6 +96,12 @@ pub const ALL: &[Workload] = &[
     row("signal install", Signals, 1.30, "signals install #", [4_000_000, 600_000]),
     row("signal catch", Signals, 1.50, "signals catch #", [500_000, 80_000]),
     row("protection fault", Signals, 2.00, "signals fault #", [500_000, 80_000]),
+    row("fork, exit", Processes, 2.00, "processes fork #", [5_000, 1_000]),
+    row("fork, exec", Processes, 3.00, "processes exec #", [1_000, 200]),
+    row("pipe ping-pong", Processes, 1.15, "processes pipe #", [150_000, 30_000]),
+    row("AF_UNIX ping-pong", Processes, 1.15, "processes socket #", [150_000, 30_000]),
+    row("page fault", Processes, 1.10, "processes fault #", [1_000_000, 200_000]),
+    row("mmap, munmap", Processes, 0.0, "processes map #", [200_000, 40_000]),
     row("gzip", Compute, 1.05, "/bin/gzip -c mixed", NONE),
     row("gunzip", Compute, 0.0, "/bin/gzip -dc mixed.gz mixed.gz mixed.gz mixed.gz mixed.gz", NONE),
     row("xz", Compute, 1.10, "/usr/bin/xz -2 -T1 -c mixed", NONE),
