@@ -19,7 +19,7 @@ impl<V: Copy> Default for RangeMap<V> {
     }
 }
 
-impl<V: Copy> RangeMap<V> {
+impl<V: Copy + PartialEq> RangeMap<V> {
     /// Removes whatever the range holds.
     pub fn remove(&mut self, range: GuestRange) {
         let (start, end) = (range.start().0, range.end().0);
@@ -41,13 +41,26 @@ impl<V: Copy> RangeMap<V> {
         }
     }
 
-    /// Gives the whole range one value.
+    /// Gives the whole range one value. It becomes one with neighbours that have the same: instructions may lie across
+    /// the border.
     pub fn set(&mut self, range: GuestRange, value: V) {
         if range.is_empty() {
             return;
         }
         self.remove(range);
-        self.ranges.insert(range.start().0, (range.end().0, value));
+        let (mut start, mut end) = (range.start().0, range.end().0);
+        if let Some((&before, &(its_end, its_value))) = self.ranges.range(..start).next_back()
+            && (its_end, its_value) == (start, value)
+        {
+            start = before;
+        }
+        if let Some(&(its_end, its_value)) = self.ranges.get(&end)
+            && its_value == value
+        {
+            self.ranges.remove(&end);
+            end = its_end;
+        }
+        self.ranges.insert(start, (end, value));
     }
 
     /// The value at an address, and where its range ends.
@@ -134,6 +147,17 @@ mod tests {
         map.set(range(0x3000, 0x5000), 2);
         map.set(range(0x2000, 0x4000), 3);
         assert_eq!([0x1000, 0x2000, 0x4000].map(|at| map.get(at).unwrap().0), [1, 3, 2]);
+    }
+
+    #[test]
+    fn neighbours_of_one_value_are_one_range() {
+        let mut map = RangeMap::default();
+        map.set(range(0x1000, 0x2000), 1);
+        map.set(range(0x3000, 0x4000), 1);
+        map.set(range(0x4000, 0x5000), 2);
+        map.set(range(0x2000, 0x3000), 1);
+        assert_eq!(map.get(0x1fff), Some((1, 0x4000)));
+        assert_eq!(map.get(0x4000), Some((2, 0x5000)));
     }
 
     #[test]

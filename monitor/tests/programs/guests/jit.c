@@ -98,6 +98,20 @@ static unsigned char *generate(unsigned char *at, const struct node *n)
     }
 }
 
+/* Memory for code that grows by mapping more behind it, with an instruction across the border. */
+static int runs_across_a_border(void)
+{
+    enum { PAGE = 4096 };
+    static const unsigned char code[] = {0x48, 0x8d, 0x84, 0x37, 0x78, 0x56, 0x34, 0x12, 0xc3}; /* lea rax, [rdi+rsi+…] */
+    int rights = PROT_READ | PROT_WRITE | PROT_EXEC, kind = MAP_PRIVATE | MAP_ANONYMOUS;
+    unsigned char *start = mmap(NULL, 2 * PAGE, PROT_NONE, kind, -1, 0);
+    if (mmap(start, PAGE, rights, kind | MAP_FIXED, -1, 0) != start ||
+        mmap(start + PAGE, PAGE, rights, kind | MAP_FIXED, -1, 0) != start + PAGE)
+        return 0;
+    memcpy(start + PAGE - 3, code, sizeof code);
+    return ((function)(start + PAGE - 3))(1, 2) == 0x1234567b;
+}
+
 int main(void)
 {
     enum { SIZE = 1 << 16, SLOTS = 8 };
@@ -129,6 +143,7 @@ int main(void)
             mix(&value, sizeof value);
         }
     }
+    wrong += !runs_across_a_border();
     printf("%zu bytes, %d wrong\n", bytes, wrong);
     show("values");
     return wrong != 0;
