@@ -139,6 +139,12 @@ fn clone_makes_threads_as_musl_and_go_want_them() {
 }
 
 #[test]
+fn the_c_librarys_own_signals_are_the_guests() {
+    guest("ids", "ids").same_and_succeeds();
+    musl("ids", "ids").same_and_succeeds();
+}
+
+#[test]
 fn sort_and_compressors_use_several_threads() {
     let text = data::text(2 << 20, 1);
     Guest::new("/usr/bin/sort")

@@ -22,7 +22,7 @@ use endo_core::{
 use super::clone::{CloneRequest, flags};
 use super::{Ending, Process, SharedState, leave, run};
 use crate::errno::{Errno, SyscallResult};
-use crate::signal::{SigSet, line::Line};
+use crate::signal::{SigSet, keep_actions, line::Line};
 use crate::thread::Thread;
 
 /// What a new thread is made from. The host thread that becomes it owns it.
@@ -102,10 +102,18 @@ fn start_host_thread<B: IsolationBackend, M: SyscallMonitor>(birth: Box<Birth<B,
     let attributes = Attributes::of_guest_threads()?;
     let birth = Box::into_raw(birth);
     let mut thread = MaybeUninit::uninit();
-    // SAFETY: the attributes are initialised and never changed; `live` takes the box over.
-    let status = unsafe {
-        libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), live::<B, M>, birth.cast::<c_void>())
+    let create = || {
+        // SAFETY: the attributes are initialised and never changed; `live` takes the box over.
+        unsafe {
+            libc::pthread_create(
+                thread.as_mut_ptr(),
+                attributes.as_ptr(),
+                live::<B, M>,
+                birth.cast::<c_void>(),
+            )
+        }
     };
+    let status = keep_actions(create);
     if status != 0 {
         // SAFETY: no thread was made, so the box is still this function's.
         drop(unsafe { Box::from_raw(birth) });

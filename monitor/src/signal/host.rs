@@ -217,21 +217,39 @@ struct KernelAction {
 fn exchange_action(signal: Signal, disposition: Disposition) -> Result<u64, Errno> {
     let (handler, flags) = disposition.for_kernel();
     let action = KernelAction { handler, flags, restorer: arch::restorer(), mask: SigSet::FULL };
-    let mut before = KernelAction { handler: 0, flags: 0, restorer: 0, mask: SigSet::EMPTY };
-    let arguments =
-        [signal.number() as u64, &raw const action as u64, &raw mut before as u64, SigSet::SIZE, 0, 0];
-    // SAFETY: both structures have the kernel's layout and live until the call returns; the handler is the default,
-    // "ignore", or an entry to `on_signal` that was stored before.
-    unsafe { syscall6(libc::SYS_rt_sigaction as u32, arguments) }?;
-    Ok(before.handler as u64)
+    raw_action(signal, Some(&action)).map(|before| before.handler as u64)
 }
 
 fn read_action(signal: Signal) -> Result<u64, Errno> {
-    let mut now = KernelAction { handler: 0, flags: 0, restorer: 0, mask: SigSet::EMPTY };
-    let arguments = [signal.number() as u64, 0, &raw mut now as u64, SigSet::SIZE, 0, 0];
-    // SAFETY: the structure has the kernel's layout and lives until the call returns.
+    raw_action(signal, None).map(|now| now.handler as u64)
+}
+
+/// The action that the kernel has for a signal, and after the call the new one.
+fn raw_action(signal: Signal, new: Option<&KernelAction>) -> Result<KernelAction, Errno> {
+    let mut before = KernelAction { handler: 0, flags: 0, restorer: 0, mask: SigSet::EMPTY };
+    let new = new.map_or(0, |new| core::ptr::from_ref(new) as u64);
+    let arguments = [signal.number() as u64, new, &raw mut before as u64, SigSet::SIZE, 0, 0];
+    // SAFETY: both structures have the kernel's layout and live until the call returns; the handler is the default,
+    // "ignore", an entry to `on_signal` that was stored before, or what the kernel had.
     unsafe { syscall6(libc::SYS_rt_sigaction as u32, arguments) }?;
-    Ok(now.handler as u64)
+    Ok(before)
+}
+
+/// Runs `create`, which makes the C library's first thread: glibc then handles the second real-time signal itself
+/// (nptl/pthread_create.c, `late_init`), which is the guest's, as Go's runtime and the guest's own C library send it.
+pub(crate) fn keep_actions<R>(create: impl FnOnce() -> R) -> R {
+    const SETXID: Signal = Signal::new(33).expect("it is a signal");
+    let before = raw_action(SETXID, None);
+    let result = create();
+    let is_ours =
+        |handler: usize| [libc::SIG_DFL, libc::SIG_IGN, ENTRY.load(Ordering::Relaxed)].contains(&handler);
+    if let (Ok(before), Ok(now)) = (before, raw_action(SETXID, None))
+        && !is_ours(now.handler)
+    {
+        // The kernel cannot refuse what it had.
+        let _ = raw_action(SETXID, Some(&before));
+    }
+    result
 }
 
 /// The monitor's handler. Async-signal-safe: it touches thread-local words, the context, and what the backend's `on_signal`

@@ -26,6 +26,7 @@ pub use blocking::{RESTART, blocking_syscall};
 pub use deliver::{deliver_pending, finish_syscall, raise_fault};
 pub(crate) use frame::prepare_for_threads;
 pub use host::install;
+pub(crate) use host::keep_actions;
 pub use info::SigInfo;
 pub use set::{SigSet, Signal};
 pub use state::ThreadSignals;
