@@ -43,7 +43,7 @@ handlers! {
     sockets: bind connect accept accept4 getsockname getpeername sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg setsockopt getsockopt;
     ipc: shmat shmdt shmctl semctl msgsnd msgrcv msgctl;
     remote: process_vm_readv process_vm_writev;
-    limits: getrlimit setrlimit prlimit64 sched_setattr;
+    limits: getrlimit setrlimit prlimit64 sysinfo sched_setattr;
     prctl: prctl personality unshare;
     arch: arch_prctl;
     process: clone clone3 fork vfork execve execveat exit exit_group wait4 waitid set_tid_address set_robust_list get_robust_list;

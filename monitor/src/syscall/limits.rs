@@ -1,4 +1,5 @@
-//! Resource limits, as far as the guest's differ from the host's: address space and data are the window's.
+//! Resource limits, as far as the guest's differ from the host's: address space and data are the window's, and so is what
+//! there is of memory.
 #![deny(unsafe_code)]
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
@@ -85,6 +86,26 @@ fn lowered(before: Limit, new: Limit) -> Result<Limit, Errno> {
         return Err(Errno::EPERM);
     }
     Ok(Limit { soft: new.soft.min(before.hard), hard: new.hard.min(before.hard) })
+}
+
+/// `sysinfo`: of the machine's memory, as much as half of what the guest may map. By it programs size their heaps: the
+/// Java VM takes a quarter, somewhere in the upper half of the window, where it then needs a gigabyte in one piece.
+pub(super) fn sysinfo<B: IsolationBackend, M: SyscallMonitor>(
+    thread: &mut Thread<'_, B, M>,
+    arguments: [u64; 6],
+) -> SyscallResult {
+    let result = forward(thread, Call::sysinfo, arguments)?;
+    let most = {
+        let memory = thread.process.memory.lock().expect("no thread panics while it changes the memory map");
+        memory.limits().address_space.soft / 2
+    };
+    let at = GuestAddr(arguments[0]);
+    let user = thread.user();
+    let mut info: libc::sysinfo = user.read(at)?;
+    info.totalram = info.totalram.min(most / u64::from(info.mem_unit.max(1)));
+    info.freeram = info.freeram.min(info.totalram);
+    user.write(at, &info)?;
+    Ok(result)
 }
 
 /// `sched_setattr`: the structure starts with its own size (kernel/sched/syscalls.c, `sched_copy_attr`).

@@ -352,7 +352,7 @@ table! {
       96  169 gettimeofday             Pass           [Out(Timeval), Out(Timezone)]
       97  163 getrlimit                Check          [Flags(Resource), Out(Rlimit)]
       98  165 getrusage                Pass           [Int, Out(Rusage)]
-      99  179 sysinfo                  Pass           [Out(Sysinfo)]
+      99  179 sysinfo                  Check          [Out(Sysinfo)]
      100  153 times                    Pass           [Out(Tms)]
      101  117 ptrace                   Deny(EPERM)    [Long, Pid, Address, Address]
      102  174 getuid                   Pass           []
