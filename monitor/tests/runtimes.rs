@@ -4,6 +4,12 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "runtimes/go.rs"]
+mod go;
+#[path = "runtimes/java.rs"]
+mod java;
+#[path = "runtimes/node.rs"]
+mod node;
 #[path = "runtimes/php.rs"]
 mod php;
 #[path = "runtimes/ruby.rs"]

@@ -16,5 +16,7 @@ mod nginx;
 mod place;
 #[path = "servers/postgres.rs"]
 mod postgres;
+#[path = "servers/redis.rs"]
+mod redis;
 #[path = "servers/tls.rs"]
 mod tls;

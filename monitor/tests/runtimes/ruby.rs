@@ -35,6 +35,26 @@ puts dyn_call(1, 2); at_exit { puts 'at exit' }; $stderr.puts 'to standard error
 }
 
 #[test]
+fn ruby_runs_threads() {
+    let script = r#"
+require 'timeout'
+queue = Queue.new; results = Queue.new
+workers = 4.times.map { |w| Thread.new { while (n = queue.pop) != :end; results << n * n; end; w } }
+500.times { |n| queue << n }; 4.times { queue << :end }
+puts workers.map(&:value).sum, 500.times.map { results.pop }.sum
+lock = Mutex.new; count = 0; 8.times.map { Thread.new { 200.times { lock.synchronize { count += 1 } } } }.each(&:join); puts count
+r, w = IO.pipe; t = Thread.new { r.read }; w << 'through a pipe'; w.close; puts t.value
+begin; Timeout.timeout(0.05) { sleep 20 }; rescue Timeout::Error => e; puts e.class; end
+t = Thread.new { Thread.stop; :woken }; Thread.pass until t.stop?; t.run; puts t.value
+t = Thread.new { raise 'in a thread' }; t.report_on_exception = false; begin; t.join; rescue => e; puts e.message; end
+ready = ConditionVariable.new; ok = false; waiter = Thread.new { lock.synchronize { ready.wait(lock) until ok; :signalled } }
+lock.synchronize { ok = true; ready.signal }; puts waiter.value
+Ractor.new { Ractor.receive * 2 }.then { |r| r.send(21); puts r.take }
+"#;
+    ruby(&format!("Warning[:experimental] = false\n{script}")).same_and_succeeds();
+}
+
+#[test]
 fn ruby_starts_and_signals_processes() {
     let script = r#"
 puts `echo from a shell; exit 3`, $?.exitstatus
