@@ -106,6 +106,7 @@ pub(crate) const REASONS: &[(&[&str], &str, &str)] = &[
         "EPERM",
         "Limits on memory are kept by the monitor, whose own reservations do not count; those of another process under Endo cannot be set.",
     ),
+    (&["sysinfo"], "", "No more memory than programs can make use of: half of the limit on address space."),
     (&["sched_setattr"], "E2BIG", "The structure's size is in it: it is read once."),
     (
         &["prctl"],

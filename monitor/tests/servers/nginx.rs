@@ -157,6 +157,11 @@ fn nginx_hands_its_sockets_to_a_new_executable() {
 
 /// A master's two workers, once they run.
 fn workers(master: u32) -> Vec<u32> {
-    wait_until("two workers run", || children(master).len() == 2);
-    children(master)
+    let mut workers = Vec::new();
+    wait_until("two workers run", || {
+        workers = children(master);
+        workers.retain(|&id| is_running(id));
+        workers.len() == 2
+    });
+    workers
 }
