@@ -118,7 +118,7 @@ static void storage(char **argv) {
     printf("own %d, destroyed %d, initialised %d\n", own_variable, destroyed, initialised);
 }
 
-static atomic_int caught_by, ready;
+static atomic_int caught_by, ready, has_seen_it;
 static volatile sig_atomic_t on_alternate;
 static char alternate[65536];
 
@@ -142,6 +142,7 @@ static void *wait_for_signal(void *argument) {
     ready = own_tid();
     while (!caught_by)
         pause();
+    has_seen_it = 1;
     printf("here %d, on the alternate stack %d\n", caught_by == own_tid(), on_alternate);
     int number = 0;
     sigwait(&set, &number);
@@ -157,12 +158,12 @@ static void signals(char **argv) {
     sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     for (long i = 0; i < 2; i++) {
-        caught_by = ready = 0;
+        caught_by = ready = has_seen_it = 0;
         pthread_t thread = start(wait_for_signal, (void *)i);
         while (!ready)
             sched_yield();
         // It may be told before it pauses.
-        while (!caught_by) {
+        while (!has_seen_it) {
             pthread_kill(thread, SIGUSR1);
             sleep_ms(1);
         }
