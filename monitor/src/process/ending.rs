@@ -26,10 +26,9 @@ impl Ending {
     /// Rust or the C library would do at exit is done, as with `_exit`: what the caller has buffered it has flushed.
     pub fn finish(self) -> ! {
         match self {
-            // With the last thread's exit the process's status is its first thread's, which may have gone before: the
-            // kernel knows.
-            Ending::ThreadExited(status) => exit_thread(status),
-            Ending::Exited(status) => exit_now(status),
+            // The status of the last thread to exit is the process's (kernel/exit.c, `synchronize_group_exit`); host threads
+            // of others may still be on their way out.
+            Ending::ThreadExited(status) | Ending::Exited(status) => exit_now(status),
             Ending::Killed(number) => die_of(number),
         }
     }

@@ -85,11 +85,7 @@ unsafe extern "C" fn run_child<B: IsolationBackend, M: SyscallMonitor>(argument:
     let ending = run(thread);
     thread.shared.robust_list().abandon(thread.user(), host::thread_id());
     clear_child_tid(backend, thread.clear_child_tid);
-    match ending {
-        // It is the only thread of its process.
-        Ending::ThreadExited(status) => Ending::Exited(status).finish(),
-        _ => ending.finish(),
-    }
+    ending.finish()
 }
 
 /// What the child changes of the thread, and the parent puts back.

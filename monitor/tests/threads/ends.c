@@ -99,20 +99,24 @@ static void first_thread_exits(void) {
     pthread_exit(NULL);
 }
 
-// Without the C library: the status is that of the first thread.
+// Without the C library: the status is that of the last thread.
 static void all_exit_alone(void) {
     start(end_later, (void *)1);
     syscall(SYS_exit, 5);
 }
 
+static atomic_int exiting;
+
 static void *exit_alone(void *argument) {
+    exiting = own_tid();
     syscall(SYS_exit, 6);
     return NULL;
 }
 
 static void others_exit_alone(void) {
     start(exit_alone, NULL);
-    sleep_ms(10);
+    while (!exiting || !syscall(SYS_tgkill, getpid(), exiting, 0))
+        sched_yield();
     syscall(SYS_exit, 8);
 }
 
