@@ -50,6 +50,7 @@ pub(super) fn start<B: IsolationBackend, M: SyscallMonitor>(
     }
     let process = thread.process.lasting().ok_or(Errno::EAGAIN)?;
     crate::signal::prepare_for_threads();
+    crate::syscall::hidden::prepare_slots()?;
     let stack = SpareSignalStack::new().map_err(|_| Errno::EAGAIN)?;
     let shared = Arc::new(SharedState::on(Some(stack.id())));
     let has = |flag| request.flags & flag != 0;

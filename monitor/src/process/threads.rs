@@ -56,6 +56,11 @@ impl Threads {
         threads.0.is_empty()
     }
 
+    /// Whether there is more than one.
+    pub fn are_several(&self) -> bool {
+        self.lock().0.len() > 1
+    }
+
     /// A thread's state, if it lives.
     pub fn find(&self, id: i32) -> Option<Arc<SharedState>> {
         self.lock().0.get(&id).cloned()

@@ -1,10 +1,9 @@
-//! Calls that take a path and could reach the monitor through /proc: opening, looking at, reading links, listing.
+//! Calls that take a path and could reach the monitor through /proc: looking at, reading links, listing.
 
 use std::ffi::CString;
 
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
-use super::enter::enter;
 use super::forward::{forward, forward_with_path};
 use super::table::Call;
 use super::{hidden, proc_files, raw};
@@ -12,81 +11,6 @@ use crate::errno::{Errno, SyscallResult};
 use crate::thread::Thread;
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as i64 as u64;
-
-/// `struct open_how` as it was first (include/uapi/linux/openat2.h).
-const OPEN_HOW_SIZE: u64 = 24;
-const MAX_OPEN_HOW_SIZE: u64 = 4096;
-
-/// How to open: a call and its arguments after the path.
-struct How {
-    call: Call,
-    flags: u64,
-    rest: [u64; 2],
-}
-
-/// `open`.
-pub(super) fn open<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-    [path, flags, mode, ..]: [u64; 6],
-) -> SyscallResult {
-    open_at(thread, AT_FDCWD, path, &How { call: Call::openat, flags, rest: [flags, mode] })
-}
-
-/// `creat`.
-pub(super) fn creat<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-    [path, mode, ..]: [u64; 6],
-) -> SyscallResult {
-    let flags = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64;
-    open_at(thread, AT_FDCWD, path, &How { call: Call::openat, flags, rest: [flags, mode] })
-}
-
-/// `openat`.
-pub(super) fn openat<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-    [directory, path, flags, mode, ..]: [u64; 6],
-) -> SyscallResult {
-    open_at(thread, directory, path, &How { call: Call::openat, flags, rest: [flags, mode] })
-}
-
-/// `openat2`: the structure is copied, so that what was looked at is what the kernel gets.
-pub(super) fn openat2<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &mut Thread<'_, B, M>,
-    [directory, path, how, size, ..]: [u64; 6],
-) -> SyscallResult {
-    if size < OPEN_HOW_SIZE {
-        return Err(Errno::EINVAL);
-    }
-    if size > MAX_OPEN_HOW_SIZE {
-        return Err(Errno::E2BIG);
-    }
-    let copy = thread.user().read_bytes(GuestAddr(how), size as usize)?;
-    let flags =
-        u64::from_le_bytes(copy[..8].try_into().expect("the structure starts with eight bytes of flags"));
-    open_at(thread, directory, path, &How { call: Call::openat2, flags, rest: [copy.as_ptr() as u64, size] })
-}
-
-fn open_at<B: IsolationBackend, M: SyscallMonitor>(
-    thread: &Thread<'_, B, M>,
-    directory: u64,
-    path: u64,
-    how: &How,
-) -> SyscallResult {
-    if hidden::is_hidden(directory as i32) {
-        return Err(Errno::EBADF);
-    }
-    let path = thread.user().read_path(GuestAddr(path))?;
-    if proc_files::is_hidden_link(directory as i32, &path) {
-        return Err(Errno::ENOENT);
-    }
-    let substitute = proc_files::guest_executable(thread.process, directory as i32, &path);
-    let path = substitute.unwrap_or(path);
-    let number = how.call.row().number().ok_or(Errno::ENOSYS)?;
-    let [third, fourth] = how.rest;
-    // SAFETY: the path is ours; of the rest, `openat2`'s structure is ours and `openat` has only numbers.
-    let fd = unsafe { enter(number, [directory, path.as_ptr() as u64, third, fourth, 0, 0]) }?;
-    proc_files::review(thread, fd as i32, how.flags as i32, &path).map(|()| fd)
-}
 
 /// If the path argument leads to a link that names the program of a process under Endo: the guest's program.
 fn executable_named<B: IsolationBackend, M: SyscallMonitor>(

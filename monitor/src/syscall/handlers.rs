@@ -5,7 +5,7 @@ use endo_core::{IsolationBackend, SyscallMonitor};
 
 use super::table::Call;
 use super::{
-    arch, descriptors, fcntl, files, futex, ioctl, ipc, limits, memory, poll, prctl, remote, sockets,
+    arch, descriptors, fcntl, files, futex, ioctl, ipc, limits, memory, open, poll, prctl, remote, sockets,
 };
 use crate::errno::{Errno, SyscallResult};
 use crate::process::calls as process;
@@ -34,7 +34,8 @@ macro_rules! handlers {
 
 handlers! {
     memory: mmap mprotect munmap brk mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall pkey_mprotect;
-    files: open openat openat2 creat stat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents getdents64;
+    files: stat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents getdents64;
+    open: open openat openat2 creat;
     descriptors: close_range vmsplice;
     fcntl: fcntl;
     ioctl: ioctl;

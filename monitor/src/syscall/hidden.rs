@@ -6,7 +6,8 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::raw;
 use crate::errno::Errno;
@@ -70,6 +71,68 @@ pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     END.store(moved + 1, Ordering::Relaxed);
     // SAFETY: the descriptor is new, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
+/// Hidden numbers at which threads judge what they are about to open. They are made when there is a second thread, and
+/// never free: an empty file holds each that nobody uses.
+struct Slots {
+    nothing: OwnedFd,
+    numbers: Vec<OwnedFd>,
+    is_taken: Vec<AtomicBool>,
+}
+
+/// As many threads may be opening files through slots at a time.
+const SLOTS: usize = 8;
+
+static SLOTS_OF_PROCESS: OnceLock<Option<Slots>> = OnceLock::new();
+
+/// Makes the slots, before the second thread of the process is.
+pub fn prepare_slots() -> Result<(), Errno> {
+    let make = || {
+        let nothing = hide(raw::empty_file().ok()?).ok()?;
+        let copy = |_| hide(nothing.try_clone().ok()?).ok();
+        let numbers: Vec<OwnedFd> = (0..SLOTS).map(copy).collect::<Option<_>>()?;
+        let is_taken = numbers.iter().map(|_| AtomicBool::new(false)).collect();
+        Some(Slots { nothing, numbers, is_taken })
+    };
+    SLOTS_OF_PROCESS.get_or_init(make).as_ref().map(|_| ()).ok_or(Errno::EMFILE)
+}
+
+/// A slot that the calling thread uses.
+#[derive(Debug)]
+pub struct Slot {
+    index: usize,
+}
+
+impl Slot {
+    /// Puts what a descriptor stands for into a slot. ENFILE: all are in use.
+    pub fn take_over(fd: i32) -> Result<Self, Errno> {
+        let slots = Self::slots();
+        let index = slots.is_taken.iter().position(|taken| !taken.swap(true, Ordering::Acquire));
+        let slot = Slot { index: index.ok_or(Errno::ENFILE)? };
+        raw::duplicate_to(fd, slot.as_raw_fd(), libc::O_CLOEXEC)?;
+        Ok(slot)
+    }
+
+    fn slots() -> &'static Slots {
+        let slots = SLOTS_OF_PROCESS.get().and_then(Option::as_ref);
+        slots.expect("they are made before the second thread")
+    }
+}
+
+impl AsRawFd for Slot {
+    fn as_raw_fd(&self) -> i32 {
+        Self::slots().numbers[self.index].as_raw_fd()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let slots = Self::slots();
+        // Both numbers are the monitor's, and open: nothing can fail here.
+        let _ = raw::duplicate_to(slots.nothing.as_raw_fd(), self.as_raw_fd(), libc::O_CLOEXEC);
+        slots.is_taken[self.index].store(false, Ordering::Release);
+    }
 }
 
 /// Takes over a descriptor that the endo before an exec left open for this one. To be called once, before the first

@@ -18,6 +18,7 @@ mod ipc;
 mod limits;
 mod memory;
 mod messages;
+mod open;
 #[cfg(test)]
 mod pointer_tests;
 mod poll;

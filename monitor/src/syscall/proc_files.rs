@@ -61,19 +61,35 @@ pub(super) fn review<B: IsolationBackend, M: SyscallMonitor>(
     flags: i32,
     path: &CStr,
 ) -> Result<(), Errno> {
-    let judged = judge(thread, fd, flags, path);
+    let judged = judge(thread, fd, flags, path).and_then(|judgement| match judgement {
+        Judgement::Fine => Ok(()),
+        Judgement::Instead(text) => {
+            let view = open_view(&text, flags)?;
+            raw::duplicate_to(view.as_raw_fd(), fd, flags & libc::O_CLOEXEC)
+        }
+    });
     if judged.is_err() {
         close_again(fd);
     }
     judged
 }
 
-fn judge<B: IsolationBackend, M: SyscallMonitor>(
+/// What a guest may get where it opens something.
+#[derive(Debug)]
+pub(super) enum Judgement {
+    /// The file itself.
+    Fine,
+    /// A text instead.
+    Instead(Vec<u8>),
+}
+
+/// Judges an open file that the guest would open with these flags, by a path descriptor or as it is.
+pub(super) fn judge<B: IsolationBackend, M: SyscallMonitor>(
     thread: &Thread<'_, B, M>,
     fd: i32,
     flags: i32,
     path: &CStr,
-) -> Result<(), Errno> {
+) -> Result<Judgement, Errno> {
     let status = raw::fstat(fd)?;
     if is_machine_memory(&status) {
         return Err(Errno::EPERM);
@@ -82,35 +98,40 @@ fn judge<B: IsolationBackend, M: SyscallMonitor>(
         return Err(Errno::EACCES);
     }
     if !is_on_proc(fd, status.st_dev)? {
-        return Ok(());
+        return Ok(Judgement::Fine);
     }
     let target = raw::descriptor_path(fd)?;
     let target = target.to_string_lossy();
     let Some(file) = process_file(&target) else {
-        return if target.ends_with("/kcore") { Err(Errno::EPERM) } else { Ok(()) };
+        return if target.ends_with("/kcore") { Err(Errno::EPERM) } else { Ok(Judgement::Fine) };
     };
     if !file.is_own() && !has_monitor(file.pid) {
-        return Ok(());
+        return Ok(Judgement::Fine);
     }
     match rule(file.name) {
-        Rule::Plain => Ok(()),
+        Rule::Plain => Ok(Judgement::Fine),
         // A path descriptor shows nothing, and whatever is opened through it is judged again.
-        _ if flags & libc::O_PATH != 0 => Ok(()),
+        _ if flags & libc::O_PATH != 0 => Ok(Judgement::Fine),
         Rule::Refused => Err(Errno::EACCES),
         Rule::Replaced(view) => {
-            let Some(text) = proc_views::text(thread, view, file)? else { return Ok(()) };
-            replace(fd, flags, &text)
+            let text = proc_views::text(thread, view, file)?;
+            Ok(text.map_or(Judgement::Fine, Judgement::Instead))
         }
     }
 }
 
-/// Puts a read-only file with this content in place of the descriptor.
-fn replace(fd: i32, flags: i32, text: &[u8]) -> Result<(), Errno> {
+/// A file with this content, which can only be read.
+fn open_view(text: &[u8], flags: i32) -> Result<OwnedFd, Errno> {
     if flags & libc::O_ACCMODE != libc::O_RDONLY {
         return Err(Errno::EACCES);
     }
-    let view: OwnedFd = raw::read_only_file(text)?;
-    raw::duplicate_to(view.as_raw_fd(), fd, flags & libc::O_CLOEXEC)
+    raw::read_only_file(text)
+}
+
+/// Likewise, as a descriptor of the guest's.
+pub(super) fn open_text(text: &[u8], flags: i32) -> Result<i32, Errno> {
+    let view = open_view(text, flags)?;
+    raw::duplicate_lowest(view.as_raw_fd(), flags & libc::O_CLOEXEC != 0)
 }
 
 /// /dev/mem, /dev/kmem, /dev/port: all memory of the machine, the monitor's included.

@@ -169,6 +169,20 @@ pub fn duplicate_to(from: i32, to: i32, flags: i32) -> Result<(), Errno> {
     if unsafe { libc::dup3(from, to, flags) } < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
+/// A second descriptor for an open file, at the lowest number that is free.
+pub fn duplicate_lowest(from: i32, closes_on_exec: bool) -> Result<i32, Errno> {
+    let command = if closes_on_exec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    // SAFETY: no pointer among the arguments.
+    let fd = unsafe { libc::fcntl(from, command, 0) };
+    if fd < 0 { Err(Errno::last()) } else { Ok(fd) }
+}
+
+/// An empty file in memory.
+pub fn empty_file() -> Result<OwnedFd, Errno> {
+    // SAFETY: the name is a C string.
+    own(unsafe { libc::memfd_create(c"nothing".as_ptr(), libc::MFD_CLOEXEC) })
+}
+
 fn own(fd: i32) -> Result<OwnedFd, Errno> {
     if fd < 0 {
         return Err(Errno::last());

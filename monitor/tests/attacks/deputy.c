@@ -13,6 +13,7 @@
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <sched.h>
 #include <signal.h>
@@ -291,6 +292,28 @@ static int link_race(char *at) {
     errno = error;
     return is_done;
 }
+/* Another thread writes to whatever is open before anybody has looked at what that is. */
+static volatile int is_written;
+static void *write_to_the_number(void *at) {
+    for (int i = 0; !is_written && is_time_left(i); i++)
+        for (int fd = 3; fd < 6; fd++)
+            if (pwrite(fd, mark, SIZE, (long)at) == SIZE) is_written = 1;
+    return 0;
+}
+static int number_race(char *at) {
+    pthread_t thread;
+    int error = 0;
+    is_written = 0;
+    pthread_create(&thread, 0, write_to_the_number, at);
+    for (int i = 0; !is_written && is_time_left(i); i++) {
+        int fd = open("/proc/self/mem", O_RDWR);
+        if (fd < 0 && errno == EACCES) error = EACCES;
+        close(fd);
+    }
+    pthread_join(thread, 0);
+    errno = error;
+    return is_written;
+}
 
 /* Segment bases. */
 static sigjmp_buf back;
@@ -388,7 +411,7 @@ static const struct { const char *name; int (*act)(char *at); } attacks[] = {
     ATTACK(seccomp_by_prctl), ATTACK(user_dispatch), ATTACK(perf_event), {"bpf", bpf_}, {"iopl", iopl_}, {"ioperm", ioperm_},
     ATTACK(time_stamps), ATTACK(cpuid_faults), ATTACK(shadow_stack), ATTACK(map_shadow_stack), ATTACK(kvm),
     {"pidfd_getfd", pidfd_getfd_}, {"kcmp", kcmp_}, {"chroot", chroot_}, {"unshare", unshare_}, {"setns", setns_},
-    ATTACK(open_by_handle), ATTACK(writev_race), ATTACK(link_race), ATTACK(machine_memory), ATTACK(kernel_memory)};
+    ATTACK(open_by_handle), ATTACK(writev_race), ATTACK(link_race), ATTACK(number_race), ATTACK(machine_memory), ATTACK(kernel_memory)};
 
 static void attempt(int (*act)(char *), const char *what, char *at) {
     memset(stolen, 0, SIZE), errno = 0;

@@ -132,6 +132,7 @@ attacks! {
         fn user_dispatch_is_not_touched: "user_dispatch", "EINVAL";
         fn a_vector_that_changes_meanwhile_leads_to_no_foreign_memory: "writev_race", "done";
         fn a_link_that_changes_meanwhile_leads_to_no_memory_file: "link_race", "EACCES";
+        fn a_descriptor_is_judged_before_any_thread_has_it: "number_race", "EACCES";
         fn the_time_stamp_counter_stays_readable: "time_stamps", "EINVAL";
     }
     fails_here {
