@@ -14,6 +14,7 @@ use std::ops::Range;
 use endo_core::BackendError;
 
 use crate::gate;
+use crate::translate::emit::ALIGNMENT;
 
 /// Default size in bytes. Address space, not memory: pages are used as code is translated.
 pub const DEFAULT_BYTES: usize = 256 << 20;
@@ -105,6 +106,12 @@ impl CodeCache {
     /// Bytes of fragments.
     pub fn used(&self) -> usize {
         (self.used - HEADER) as usize
+    }
+
+    /// Moves [`CodeCache::next`] up to an address that is `remainder` modulo [`ALIGNMENT`].
+    pub fn align(&mut self, remainder: u16) {
+        let ahead = (u32::from(remainder).wrapping_sub(self.next() as u32)) % ALIGNMENT;
+        self.used += ahead;
     }
 
     /// Stores a verified fragment at [`CodeCache::next`].

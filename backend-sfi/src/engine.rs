@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use endo_core::copy::copy;
 use endo_core::{
-    BackendConfig, BackendError, CodeSource, Fault, FaultKind, GuestAddr, HostAddr, Registers, Rights,
-    VerifyMode,
+    BackendConfig, BackendError, CodeSource, Fault, FaultKind, GuestAddr, HostAddr, Rights, VerifyMode,
 };
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions};
@@ -19,9 +18,9 @@ use crate::context::{self, Context, SPILL_SLOTS};
 use crate::fragments::{Emitted, Index, PAGE};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
-use crate::recover::{self, Spilled, Standing};
 use crate::report::report;
 use crate::statistics::Counters;
+use crate::store::Store;
 use crate::table::DispatchTable;
 use crate::threads::Threads;
 use crate::translate::{Constants, Environment, MAX_EMITTED, MAX_INSTRUCTIONS, MAX_SPAN, Source, Translator};
@@ -30,6 +29,10 @@ use crate::window;
 
 mod change;
 mod dump;
+mod faults;
+mod stored;
+
+use faults::execute_fault;
 
 /// Longest instruction that the processor accepts, in bytes.
 const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -63,6 +66,7 @@ pub struct Engine {
     waits: HashMap<u32, u8>,
     perf: Option<PerfMap>,
     dump: Option<File>,
+    store: Option<Store>,
 }
 
 struct Lookup<'a> {
@@ -168,6 +172,7 @@ impl Engine {
         let dump = dump::create(config)?;
         let pages = Pages::new(config.watched)
             .map_err(|source| BackendError::Host { what: "cannot reserve the page tables", source })?;
+        let store = stored::open(config, &layout);
         Ok(Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
@@ -182,6 +187,7 @@ impl Engine {
             waits: HashMap::new(),
             perf,
             dump,
+            store,
             cache,
             table,
         })
@@ -204,14 +210,24 @@ impl Engine {
 
     /// Where a guest instruction's code is, translating it if need be.
     pub fn entry(&mut self, guest: u32) -> Result<u64, Fault> {
-        match self.find(guest) {
-            Some(address) => Ok(address),
-            None => self.translate(guest, self.manner_of(guest, Manner::Stay)),
+        if let Some(address) = self.find(guest) {
+            return Ok(address);
         }
+        if self.take_stored(guest)
+            && let Some(address) = self.find(guest)
+        {
+            return Ok(address);
+        }
+        self.translate(guest, self.manner_of(guest, Manner::Stay))
     }
 
     /// Like [`Engine::entry`], and from now on indirect branches to the address find it.
     pub fn indirect_entry(&mut self, guest: u32) -> Result<u64, Fault> {
+        if self.take_stored(guest)
+            && let (Some(_), Some(address)) = (self.table.get(guest), self.find(guest))
+        {
+            return Ok(address);
+        }
         let manner = if self.index.is_translated(guest) { Manner::Repeat } else { Manner::Stay };
         self.translate(guest, self.manner_of(guest, manner))
     }
@@ -280,7 +296,16 @@ impl Engine {
                 });
             }
         }
-        Ok(self.install(guest, manner))
+        self.counters.fragments += 1;
+        self.counters.instructions += self.translator.instruction_count() as u64;
+        self.counters.guest_bytes += u64::from(self.translator.end() - guest);
+        self.counters.emitted_bytes += self.translator.code().len() as u64;
+        let code = self.cache.next();
+        let entry = self.install(guest, manner);
+        if manner.stays() {
+            self.keep(code);
+        }
+        Ok(entry)
     }
 
     /// Copies the guest's code, once, after making sure that it cannot change unseen.
@@ -356,7 +381,7 @@ impl Engine {
     fn verified(&mut self) -> bool {
         let wanted = match self.verify {
             VerifyMode::Off => false,
-            VerifyMode::Sample => self.counters.fragments.is_multiple_of(64),
+            VerifyMode::Sample => (self.counters.fragments + self.counters.taken).is_multiple_of(64),
             VerifyMode::On => true,
         };
         if !wanted {
@@ -404,10 +429,6 @@ impl Engine {
             // Others may change the guest's code before this has been left.
             self.index.keep_source(id, self.translator.source_mut());
         }
-        self.counters.fragments += 1;
-        self.counters.instructions += self.translator.instruction_count() as u64;
-        self.counters.guest_bytes += u64::from(self.translator.end() - guest);
-        self.counters.emitted_bytes += self.translator.code().len() as u64;
         if let Some(perf) = &mut self.perf {
             perf.fragment(code, self.translator.code().len(), guest);
         }
@@ -447,44 +468,9 @@ impl Engine {
     /// runtime: it is translated again, to be taken as it stands once it has settled.
     pub fn note_unsettled(&mut self, guest: u32) {
         *self.waits.entry(guest).or_default() += 1;
+        self.drop_stored(guest);
         self.retire_at(guest);
     }
-
-    /// Corrects the registers of a guest that was interrupted at an address in the cache, and says where it stands.
-    pub fn recover(&mut self, host_pc: u64, spilled: &Spilled, registers: &mut Registers) -> Standing {
-        if let Some(number) = self.index.stub_containing(host_pc, STUB_BYTES) {
-            return Standing::At(self.index.exit(number).target);
-        }
-        let found = self.index.containing(host_pc).and_then(|fragment| {
-            let code = self.cache.bytes(fragment.code..fragment.code + u64::from(fragment.length));
-            recover::recover(&self.index, fragment, code, host_pc, spilled, registers)
-        });
-        found.unwrap_or_else(|| {
-            report(format_args!("no guest state is known for {host_pc:#x} in the code cache: this is a bug"));
-            Standing::At(0)
-        })
-    }
-
-    /// A fault as the guest's kernel would tell it: what the host has reserved but the guest not mapped is not mapped.
-    pub fn in_guest_terms(&self, fault: Fault, pc: u32) -> Fault {
-        let mapped = self.pages.rights_at(fault.address.0).is_some();
-        let kind = match fault.kind {
-            // The instruction's own address, in the cache: what the guest knows is where it stands.
-            FaultKind::Arithmetic { .. } | FaultKind::IllegalInstruction | FaultKind::Step => {
-                return Fault { address: GuestAddr(u64::from(pc)), ..fault };
-            }
-            FaultKind::Read { .. } => FaultKind::Read { mapped },
-            FaultKind::Write { .. } => FaultKind::Write { mapped },
-            FaultKind::Execute { .. } => FaultKind::Execute { mapped },
-            other => other,
-        };
-        Fault { kind, ..fault }
-    }
-}
-
-/// The fault of fetching an instruction.
-pub fn execute_fault(guest: u32, mapped: bool) -> Fault {
-    Fault { kind: FaultKind::Execute { mapped }, address: GuestAddr(u64::from(guest)) }
 }
 
 /// The host protection of a guest page: never executable.

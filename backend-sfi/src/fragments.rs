@@ -262,6 +262,19 @@ impl Index {
         self.fragments[id.0 as usize].source.get_or_insert_with(|| source.into());
     }
 
+    /// Whether a live fragment starts at a guest address.
+    pub fn starts_fragment(&self, guest: u32) -> bool {
+        self.heads.contains_key(&guest)
+    }
+
+    /// Where the fragments start that hold the instruction at a guest address.
+    pub fn starts_of_fragments_at(&self, guest: u32) -> Vec<u32> {
+        let on_page = self.pages.get(&(guest / PAGE)).into_iter().flatten();
+        let holding =
+            on_page.map(|&id| self.get(id)).filter(|&fragment| self.offset_in(fragment, guest).is_some());
+        holding.map(|fragment| fragment.start).collect()
+    }
+
     /// A fragment by its number.
     pub fn get(&self, id: FragmentId) -> &Fragment {
         &self.fragments[id.0 as usize]

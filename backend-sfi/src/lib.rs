@@ -26,6 +26,7 @@ mod signal;
 pub mod special;
 pub mod statistics;
 pub mod step;
+pub mod store;
 pub mod table;
 pub mod threads;
 pub mod translate;
@@ -337,10 +338,11 @@ unsafe impl IsolationBackend for SfiBackend {
     }
 
     fn after_fork_in_child(&self) -> Result<(), BackendError> {
-        let Some((_engine, mut threads)) = self.held_over_fork.release() else {
+        let Some((mut engine, mut threads)) = self.held_over_fork.release() else {
             return Err(BackendError::Unsupported { backend: Self::NAME, what: "be forked unannounced" });
         };
         threads.keep_own();
+        engine.keep_nothing();
         Ok(())
     }
 
@@ -358,6 +360,10 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn is_own_signal(info: &libc::siginfo_t) -> bool {
         threads::is_interruption(info)
+    }
+
+    fn keep_work(&self) {
+        self.engine().save();
     }
 
     fn statistics(&self) -> Vec<Statistic> {

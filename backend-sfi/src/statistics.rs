@@ -29,6 +29,8 @@ pub struct Counters {
     pub refused_fragments: u64,
     /// Instructions that raise SIGILL because the verifier refused them.
     pub refused_instructions: u64,
+    /// Fragments that an earlier process had translated.
+    pub taken: u64,
 }
 
 impl Counters {
@@ -47,6 +49,7 @@ impl Counters {
             ("cache flushes", self.flushes, ""),
             ("fragments refused by the verifier", self.refused_fragments, ""),
             ("instructions refused by the verifier", self.refused_instructions, ""),
+            ("fragments taken from the store", self.taken, ""),
         ]
         .map(|(name, value, unit)| Statistic { name, value, unit })
         .into()

@@ -52,6 +52,15 @@ pub fn map(at: Option<u64>, length: u64, protection: i32, flags: i32) -> io::Res
     Ok(address as u64)
 }
 
+/// A file to be read, privately. Where it becomes shorter, reading faults.
+pub fn map_file(file: &std::fs::File, length: usize) -> io::Result<u64> {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    // SAFETY: never replaces a mapping: the kernel chooses the address.
+    let address =
+        unsafe { libc::mmap(core::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0) };
+    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as u64) }
+}
+
 /// Changes the host protection of guest pages.
 pub fn protect(start: u64, length: u64, protection: i32) -> io::Result<()> {
     debug_assert!(start >= WINDOW_START && start + length <= WINDOW_END, "only guest pages are reprotected");

@@ -1,7 +1,9 @@
 //! The isolation backend: how a guest is confined and run.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::signal_stack::SignalHandler;
 use crate::{Fault, GuestAddr, GuestRange, HostRange, Properties, ThreadState, Unavailable};
@@ -125,6 +127,27 @@ pub struct BackendConfig {
     pub perf_map: Option<PathBuf>,
     /// Where a translating backend writes what it emits, as text beside the guest's code, if wanted.
     pub fragment_dump: Option<PathBuf>,
+    /// Where a translating backend keeps translations for later processes, if wanted.
+    pub store: Option<StoreConfig>,
+}
+
+/// Where translations are kept from one process to the next.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The directory: the user's own, which nobody else may write.
+    pub directory: Arc<OwnedFd>,
+    /// What files in it are authenticated with.
+    pub key: StoreKey,
+}
+
+/// A secret that no guest knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StoreKey(pub [u8; 32]);
+
+impl core::fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("StoreKey(…)")
+    }
 }
 
 /// Why a backend could not do what was asked.
@@ -162,8 +185,28 @@ pub enum BackendError {
 pub enum CodeSource {
     /// Only this process's own stores and system calls can change the bytes.
     Private,
+    /// Likewise; and they are those of a file, unless they have been changed. The file is likely to lie at the same
+    /// address when it is mapped the next time, by this process or another.
+    File(CodeOrigin),
     /// Another mapping or process may change them at any time (a shared file mapping).
     Shared,
+}
+
+/// The state of a file that code was mapped from, and where it was mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CodeOrigin {
+    /// The file's device.
+    pub device: u64,
+    /// The file's inode.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When its contents changed last: seconds and nanoseconds.
+    pub modified: (i64, i64),
+    /// When its inode changed last.
+    pub changed: (i64, i64),
+    /// The guest address that its first byte has, or would have if that part of it was mapped; modulo 2^64.
+    pub base: u64,
 }
 
 /// Why a guest thread stopped running. The thread's [`ThreadState`] is complete and exact in every case.
@@ -358,6 +401,10 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
     fn is_own_signal(_info: &libc::siginfo_t) -> bool {
         false
     }
+
+    /// Keeps what later processes can use of this one's work (see [`BackendConfig::store`]). Called when the process is
+    /// about to end, or to execute another program.
+    fn keep_work(&self) {}
 
     /// Figures for `--stats`.
     fn statistics(&self) -> Vec<Statistic> {

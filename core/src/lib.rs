@@ -21,8 +21,8 @@ pub mod syscall;
 pub use addr::{GuestAddr, GuestRange, HostAddr, HostRange, PAGE_SIZE};
 pub use arch::{Registers, ThreadState, VectorState};
 pub use backend::{
-    BackendConfig, BackendError, CodeSource, DomainId, Exit, FastEntry, FastKind, IsolationBackend, Rights,
-    SignalRoute, Statistic, VerifyMode, WatchedHull,
+    BackendConfig, BackendError, CodeOrigin, CodeSource, DomainId, Exit, FastEntry, FastKind,
+    IsolationBackend, Rights, SignalRoute, Statistic, StoreConfig, StoreKey, VerifyMode, WatchedHull,
 };
 pub use fault::{Fault, FaultKind};
 pub use null::NullBackend;

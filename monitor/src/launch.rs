@@ -11,7 +11,7 @@ use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Syscall
 use crate::backends::ChoiceError;
 use crate::fast;
 use crate::loader::{self, LoadError, Program};
-use crate::memory::limits;
+use crate::memory::{Scatter, limits};
 use crate::process::{self, Ending, Launch, Legacy, Process, Report, SharedState};
 use crate::signal;
 use crate::syscall::{hidden, trace};
@@ -29,6 +29,8 @@ pub struct Guest<'a> {
     pub legacy: Option<Legacy>,
     /// The options of the command line, in the form in which [`process::Handover`] is to bring them to the endo of an exec.
     pub options: &'a [u8],
+    /// Where code from files goes.
+    pub scatter: Scatter,
     /// Told the backend's figures once the guest has ended, if wanted.
     pub report: Option<Report>,
 }
@@ -76,6 +78,7 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     let of_window = *process.memory().limits();
     let limits = guest.legacy.map_or_else(|| of_window.lowered_to(inherited), |legacy| legacy.limits);
     *process.memory().limits_mut() = limits;
+    process.memory().place_code_by(loader::placement(guest.scatter));
     let start = loader::load(process, &guest.program, guest.arguments, guest.environment)?;
     // Without it others see endo in this process's `exe`; nothing depends on it.
     let _ = hidden::keep_program(guest.program.main.file.as_fd());

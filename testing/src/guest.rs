@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::{Outcome, Status, backend, endo_binary, run_to_end};
+use crate::{Outcome, Status, backend, endo_binary, run_to_end, store_directory};
 
 /// What runs the program.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -151,7 +151,10 @@ impl Guest {
     pub fn command(&self, under: &Under) -> Command {
         let options = match under {
             Under::Native => None,
-            Under::Endo => Some(vec!["--backend".to_owned(), backend()]),
+            Under::Endo => {
+                let store = store_directory().to_string_lossy().into_owned();
+                Some(vec!["--backend".to_owned(), backend(), "--cache-dir".to_owned(), store])
+            }
             Under::EndoWith(options) => Some(options.clone()),
         };
         let mut command = match options {

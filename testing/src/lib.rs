@@ -19,6 +19,6 @@ mod server;
 pub use compile::{compile, has_processor_flag};
 pub use guest::{Guest, Under};
 pub use outcome::{Outcome, Status};
-pub use place::{backend, endo_binary, guests_directory};
+pub use place::{backend, endo_binary, guests_directory, store_directory};
 pub use process::{Ended, Usage, kill, run_to_end};
 pub use server::{Server, children, is_running, same_session, wait_until};

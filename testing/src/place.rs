@@ -31,6 +31,11 @@ pub fn guests_directory() -> PathBuf {
     directory
 }
 
+/// Where Endo keeps translations between runs, of one test and of all: the more they share, the more is tested.
+pub fn store_directory() -> PathBuf {
+    guests_directory().with_file_name("translations")
+}
+
 /// The directory of cargo's profile that the running executable was built in.
 fn profile_directory() -> PathBuf {
     let executable = env::current_exe().expect("the kernel knows what is running");

@@ -167,6 +167,9 @@ impl Engine {
         self.verifier.clear();
         self.cache.clear();
         self.is_overfull = false;
+        if let Some(store) = &mut self.store {
+            store.forget_visits();
+        }
     }
 
     /// Records rights, and forgets code and watches of whatever was there.
@@ -185,6 +188,9 @@ impl Engine {
     /// Allows code of a range to be translated.
     pub fn admit(&mut self, range: GuestRange, source: CodeSource) {
         self.pages.code.set(range, source);
+        if let CodeSource::File(origin) = source {
+            self.admit_stored(range, origin);
+        }
     }
 
     /// Ends what [`Engine::admit`] began.

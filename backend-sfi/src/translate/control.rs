@@ -7,6 +7,7 @@ use super::encoding::{confined_operand, register_number};
 use super::linkage::{self, Expectation};
 use super::segment::segment_base;
 use super::{Environment, ExitSite, Flow, Translator};
+use crate::cache::Gate;
 
 /// Length of `jmp rel32`.
 const JUMP_BYTES: u32 = 5;
@@ -170,16 +171,16 @@ impl Translator {
     pub(super) fn syscall(&mut self, instruction: &Instruction) -> Flow {
         self.emitter.set_exit_info(instruction.next_ip() as u32);
         self.emitter.link_register(JUMP_BYTES);
-        let gate = self.constants.syscall;
-        self.emitter.jump(gate);
+        let site = self.emitter.jump(self.constants.syscall);
+        self.gates.push((site, Gate::Syscall));
         Flow::Continues
     }
 
     /// Leaves the instruction at `guest` to the runtime.
     pub(super) fn special(&mut self, guest: u32) -> Flow {
         self.emitter.set_exit_info(guest);
-        let gate = self.constants.special;
-        self.emitter.jump(gate);
+        let site = self.emitter.jump(self.constants.special);
+        self.gates.push((site, Gate::Special));
         Flow::Ends
     }
 

@@ -194,6 +194,11 @@ impl Emitter {
         }
     }
 
+    /// Whether the rel32 field at an offset can be patched by one atomic store.
+    pub fn is_aligned_link(&self, site: u32) -> bool {
+        self.address_of(site) % 8 <= 4
+    }
+
     /// `jmp rel32` to an address; returns the offset of the rel32 field.
     pub fn jump(&mut self, target: u64) -> u32 {
         self.bytes(&[0xe9]);

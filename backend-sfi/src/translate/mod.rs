@@ -14,6 +14,7 @@ mod encoding;
 pub mod linkage;
 mod operand;
 mod plain;
+mod restore;
 pub mod segment;
 mod stack;
 
@@ -23,6 +24,7 @@ use iced_x86::{
 
 use self::classify::{Class, classify};
 use self::emit::Emitter;
+use crate::cache::Gate;
 
 /// Longest fragment, in guest instructions.
 pub const MAX_INSTRUCTIONS: usize = 200;
@@ -99,6 +101,8 @@ pub struct Translator {
     map: Vec<MapEntry>,
     exits: Vec<ExitSite>,
     indirect_entries: Vec<(u32, u32)>,
+    /// Offsets of the rel32 fields before the stubs that lead to a gate.
+    gates: Vec<(u32, Gate)>,
     /// Branches to guest addresses that have not been reached yet: (rel32 field, target).
     forward: Vec<(u32, u32)>,
     info: InfoFactory,
@@ -142,6 +146,7 @@ impl Translator {
             map: Vec::new(),
             exits: Vec::new(),
             indirect_entries: Vec::new(),
+            gates: Vec::new(),
             forward: Vec::new(),
             info: InfoFactory(InstructionInfoFactory::new()),
             run: Vec::new(),
@@ -155,6 +160,11 @@ impl Translator {
     /// The guest's code from where the next translation starts: a private copy, taken once.
     pub fn source_mut(&mut self) -> &mut Vec<u8> {
         &mut self.source
+    }
+
+    /// The guest's code that was translated.
+    pub fn source(&self) -> &[u8] {
+        &self.source
     }
 
     /// The emitted fragment.
@@ -175,6 +185,11 @@ impl Translator {
     /// Guest addresses that indirect branches may enter at, with the offset of the entry.
     pub fn indirect_entries(&self) -> &[(u32, u32)] {
         &self.indirect_entries
+    }
+
+    /// Where the instructions lead to gates, exit stubs apart: offset of a rel32 field, gate.
+    pub fn gates(&self) -> &[(u32, Gate)] {
+        &self.gates
     }
 
     /// Guest address of the first instruction.
@@ -209,6 +224,7 @@ impl Translator {
         self.map.clear();
         self.exits.clear();
         self.indirect_entries.clear();
+        self.gates.clear();
         self.forward.clear();
         self.instruction_count = 0;
         self.end = source.start;

@@ -8,6 +8,7 @@ use endo_core::{Against, Confinement, Properties};
 
 use super::{Failure, print};
 use crate::backends::{self, Report};
+use crate::persist;
 
 /// Options of `endo doctor`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +61,7 @@ fn backend_section(reports: &[Report]) -> Section {
     let choice =
         backends::pick(reports).map_or("nothing: no backend that isolates is usable", |report| report.name);
     section.add("auto picks", choice);
+    section.add("translations are kept", persist::describe());
     section
 }
 
@@ -146,6 +148,6 @@ mod tests {
         let reports = backends::probe_all();
         let section = backend_section(&reports);
         let names: Vec<&str> = section.facts.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["sfi", "mpk", "poe", "mte", "null", "auto picks"]);
+        assert_eq!(names, ["sfi", "mpk", "poe", "mte", "null", "auto picks", "translations are kept"]);
     }
 }

@@ -15,6 +15,7 @@ use endo_core::syscall::CountingMonitor;
 use super::Failure;
 use crate::errno::Errno;
 use crate::loader::error::strerror;
+use crate::persist::Off;
 use crate::syscall::table::Call;
 use crate::syscall::{hidden, trace};
 
@@ -76,8 +77,9 @@ fn keep(log: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints the figures of `--stats`: system calls, most frequent first, then the backend's.
-pub(super) fn report(calls: &Arc<CountingMonitor>, figures: &[Statistic]) {
+/// Prints the figures of `--stats`: system calls, most frequent first, then the backend's, and why no translations are kept
+/// if none are.
+pub(super) fn report(calls: &Arc<CountingMonitor>, figures: &[Statistic], store: Option<&Off>) {
     let mut text = String::from("system calls:\n");
     let mut counts = calls.counts();
     counts.sort_by_key(|&(number, count)| (std::cmp::Reverse(count), number));
@@ -101,6 +103,9 @@ pub(super) fn report(calls: &Arc<CountingMonitor>, figures: &[Statistic]) {
     }
     for figure in figures {
         let _ = writeln!(text, "{:>12} {} {}", figure.value, figure.unit, figure.name);
+    }
+    if let Some(off) = store {
+        let _ = writeln!(text, "translations are not kept: {off}");
     }
     trace::write(&text);
 }

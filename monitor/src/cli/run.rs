@@ -14,6 +14,7 @@ use super::{Cli, Command, Failure};
 use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
+use crate::persist::{Off, Persistence, Wish};
 use crate::process::{Ending, Handover, Legacy, Report};
 use crate::syscall::trace;
 
@@ -43,6 +44,14 @@ pub struct RunOptions {
     /// Most memory for translated code, in bytes, or with K, M or G after the number.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub cache_size: Option<usize>,
+
+    /// Where translated code is kept for later runs; without it, in $ENDO_CACHE_DIR, $XDG_CACHE_HOME/endo or ~/.cache/endo.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Keeps no translated code for later runs, and takes none from earlier ones.
+    #[arg(long, conflicts_with = "cache_dir")]
+    pub no_cache: bool,
 
     /// How much translated code is verified before it runs.
     #[arg(long, value_enum, default_value_t, value_name = "HOW_MUCH")]
@@ -139,7 +148,9 @@ fn start(
     environment: &[&CStr],
     legacy: Option<Legacy>,
 ) -> Result<i32, Failure> {
+    let persistence = Persistence::open(&options.kept());
     let config = BackendConfig {
+        store: persistence.store.as_ref().ok().cloned(),
         cache_bytes: options.cache_size,
         verify: options.verify.into(),
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
@@ -149,8 +160,10 @@ fn start(
     let name = program.exec_name.to_string_lossy().into_owned();
     let handed_on = options.to_bytes();
     let calls = Arc::new(CountingMonitor::new());
-    let report = options.stats.then(|| report(Arc::clone(&calls)));
-    let guest = Guest { program, arguments, environment, legacy, options: &handed_on, report };
+    let not_kept = persistence.store.err();
+    let report = options.stats.then(|| report(Arc::clone(&calls), not_kept));
+    let scatter = persistence.scatter;
+    let guest = Guest { program, arguments, environment, legacy, options: &handed_on, scatter, report };
     let ending = if options.stats {
         backends::run(options.backend, config, calls, guest)
     } else {
@@ -161,16 +174,25 @@ fn start(
 }
 
 /// Prints the figures when the process ends. A forked child has counts of its own, which are not what was asked for.
-fn report(calls: Arc<CountingMonitor>) -> Report {
+fn report(calls: Arc<CountingMonitor>, not_kept: Option<Off>) -> Report {
     let own_pid = std::process::id();
     Report(Box::new(move |figures: Vec<Statistic>| {
         if std::process::id() == own_pid {
-            log::report(&calls, &figures);
+            log::report(&calls, &figures, not_kept.as_ref());
         }
     }))
 }
 
 impl RunOptions {
+    /// Where translations are to be kept. Only a backend that translates has any.
+    fn kept(&self) -> Wish {
+        match &self.cache_dir {
+            _ if self.no_cache || self.backend == BackendChoice::Null => Wish::Off,
+            Some(directory) => Wish::In(directory.clone()),
+            None => Wish::Default,
+        }
+    }
+
     /// Sets what a word of [`Self::to_bytes`] says, if it is a common one.
     fn take_common(&mut self, word: &OsStr) -> bool {
         let Some(word) = word.to_str() else { return false };
@@ -213,7 +235,15 @@ impl RunOptions {
         if let Some(file) = &self.dump_fragments {
             value("dump-fragments", std::path::absolute(file).unwrap_or_else(|_| file.clone()).into());
         }
-        let flags = [(self.trace, "--trace"), (self.stats, "--stats"), (self.perf_map, "--perf-map")];
+        if let Some(directory) = &self.cache_dir {
+            value("cache-dir", std::path::absolute(directory).unwrap_or_else(|_| directory.clone()).into());
+        }
+        let flags = [
+            (self.trace, "--trace"),
+            (self.stats, "--stats"),
+            (self.perf_map, "--perf-map"),
+            (self.no_cache, "--no-cache"),
+        ];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into()));
         words.into_iter().flat_map(|word| word.into_vec().into_iter().chain([0])).collect()
     }

@@ -35,7 +35,7 @@ pub use search::find;
 
 use crate::memory::change::Reach;
 use crate::memory::user::UserMemory;
-use crate::memory::{FilePart, Label, MapRequest, MemoryMap, Placement};
+use crate::memory::{FilePart, Label, MapRequest, MemoryMap, Placement, Scatter};
 use crate::process::{Image, Process};
 use auxv::{HostFacts, ProgramFacts};
 use place::Randomness;
@@ -107,6 +107,12 @@ pub fn load<B: IsolationBackend, M: SyscallMonitor>(
     Ok(StartState { pc: GuestAddr(pc), sp: GuestAddr(initial.pointer) })
 }
 
+/// Where code from files goes: as `wanted`, or at places that anybody knows when the caller's personality asks for
+/// addresses that do not change (`setarch -R`).
+pub fn placement(wanted: Scatter) -> Scatter {
+    if host::wants_fixed_addresses() { Scatter::new([0; 32]) } else { wanted }
+}
+
 /// What [`load`] would refuse about the arguments of an exec, without doing anything; and the arguments as the program
 /// will find them, a script's interpreter first.
 pub fn check_arguments(
@@ -127,7 +133,7 @@ struct Loader<'a, B> {
 
 impl<B: IsolationBackend> Loader<'_, B> {
     fn map_executable(&mut self, executable: &Executable, label: Label) -> Result<Plan, LoadError> {
-        let plan = place::plan(self.map, &executable.image, label, &self.random)?;
+        let plan = place::plan(self.map, executable, label)?;
         for step in &plan.steps {
             match *step {
                 Step::File { range, offset, rights } => {

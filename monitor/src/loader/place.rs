@@ -6,8 +6,10 @@
 //! 0x0000_0000  nothing
 //! 0x0040_0000  programs that cannot be moved, then their heap
 //! 0x1000_0000  programs that can, then their heap (128 MiB of places to begin at)
-//!              ↑ heap    mappings ↓
-//!              dynamic linker, vDSO
+//!              ↑ heap    mappings ↓, once the space above the libraries is full
+//! 0x6000_0000  dynamic linker and libraries, each at a place of its own
+//! 0x7000_0000  mappings ↓
+//!              vDSO
 //! 0x7f00_0000  stack (16 MiB of places to end at), a guard below it
 //! 0x8000_0000  mappings, once the low half is full
 //! ```
@@ -16,19 +18,20 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 
 use endo_core::{GuestAddr, GuestRange, PAGE_SIZE};
 
-use super::elf::{self, Image};
+use super::elf;
 use super::error::LoadError;
 use super::plan::{self, Plan};
-use super::{host, stack};
+use super::{Executable, host, stack};
 use crate::memory::limits::stack_limit;
 use crate::memory::{Label, MemoryMap, Placement};
 
 /// Lowest place of a program that can be moved.
 const PROGRAM_START: u64 = 0x1000_0000;
-/// Its start is moved up by less than this many bytes at random.
+/// Its start is moved up by less than this many bytes, as [`Scatter`](crate::memory::Scatter) says.
 const PROGRAM_SPREAD: u64 = 128 << 20;
 /// Highest end of the stack.
 const STACK_END: u64 = 0x7fff_f000;
@@ -52,7 +55,6 @@ pub(super) fn stack_bytes(window: GuestRange) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Randomness {
     bytes: [u8; 16],
-    program: u64,
     stack: u64,
     heap: u64,
     jitter: u64,
@@ -61,7 +63,7 @@ pub(super) struct Randomness {
 impl Randomness {
     /// Asks the kernel.
     pub(super) fn draw() -> Self {
-        let bytes: [u8; 48] = host::random_bytes();
+        let bytes: [u8; 40] = host::random_bytes();
         let moves = !host::wants_fixed_addresses();
         let number = |at: usize, below: u64| {
             let raw = u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
@@ -69,10 +71,9 @@ impl Randomness {
         };
         Randomness {
             bytes: std::array::from_fn(|i| bytes[i]),
-            program: number(16, PROGRAM_SPREAD) & !(PAGE_SIZE - 1),
-            stack: number(24, STACK_SPREAD) & !(PAGE_SIZE - 1),
-            heap: number(32, HEAP_SPREAD) & !(PAGE_SIZE - 1),
-            jitter: number(40, stack::MAX_JITTER),
+            stack: number(16, STACK_SPREAD) & !(PAGE_SIZE - 1),
+            heap: number(24, HEAP_SPREAD) & !(PAGE_SIZE - 1),
+            jitter: number(32, stack::MAX_JITTER),
         }
     }
 
@@ -94,16 +95,12 @@ impl Randomness {
 }
 
 /// Decides where an image goes.
-pub(super) fn plan(
-    map: &MemoryMap,
-    image: &Image,
-    label: Label,
-    random: &Randomness,
-) -> Result<Plan, LoadError> {
+pub(super) fn plan(map: &MemoryMap, executable: &Executable, label: Label) -> Result<Plan, LoadError> {
+    let image = &executable.image;
     let (start, end) = image.span();
     let bias = match image.placement {
         elf::Placement::Fixed => 0,
-        elf::Placement::Anywhere => choose(map, image, label, random)?.0.wrapping_sub(start),
+        elf::Placement::Anywhere => choose(map, executable, label)?.0.wrapping_sub(start),
     };
     // Only a fixed image can wrap, or lie outside: the others were given a place that exists.
     let bytes = end - start;
@@ -114,7 +111,8 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-fn choose(map: &MemoryMap, image: &Image, label: Label, random: &Randomness) -> Result<GuestAddr, LoadError> {
+fn choose(map: &MemoryMap, executable: &Executable, label: Label) -> Result<GuestAddr, LoadError> {
+    let image = &executable.image;
     let (start, end) = image.span();
     let bytes = (end - start).next_multiple_of(PAGE_SIZE);
     let no_room = LoadError::NoRoom { what: "a program", bytes };
@@ -125,9 +123,19 @@ fn choose(map: &MemoryMap, image: &Image, label: Label, random: &Randomness) -> 
     // What has to be a multiple of the alignment is the bias, not the start.
     let offset = start & (alignment - 1);
     let align_up = |addr: u64| (addr - offset.min(addr)).next_multiple_of(alignment) + offset;
-    if label == Label::Program {
-        let preferred = GuestAddr(align_up(PROGRAM_START + random.program));
-        if map.choose(Placement::FixedNoReplace(preferred), bytes).is_ok() {
+    if let (Some(scatter), Ok(status)) = (map.scatter(), executable.file.metadata()) {
+        let (device, inode) = (status.dev(), status.ino());
+        let preferred = match label {
+            Label::Program => {
+                let page = scatter.number(device, inode, 0, PROGRAM_SPREAD / PAGE_SIZE);
+                Some(GuestAddr(PROGRAM_START + page * PAGE_SIZE))
+            }
+            _ => map.library_place(device, inode, bytes).map(|range| range.start()),
+        };
+        let preferred = preferred.map(|place| GuestAddr(align_up(place.0)));
+        if let Some(preferred) = preferred
+            && map.choose(Placement::FixedNoReplace(preferred), bytes).is_ok()
+        {
             return Ok(preferred);
         }
     }

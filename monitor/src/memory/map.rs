@@ -126,6 +126,8 @@ impl MemoryMap {
         if let Some(file) = request.file {
             describe_file(&mut mapping, file)?;
         }
+        mapping.range = self.place_of_library(&mapping, request).unwrap_or(range);
+        let range = mapping.range;
         self.check_limits(length - self.mapped_bytes(range), mapping.is_data())?;
         let sharing = match request.sharing {
             Sharing::Private => libc::MAP_PRIVATE,
@@ -136,6 +138,23 @@ impl MemoryMap {
         let file = request.file.unwrap_or(FilePart { fd: -1, offset: 0 });
         self.place(backend, mapping, host_flags, file.fd, file.offset)?;
         Ok(range)
+    }
+
+    /// The place that a file's code has among the libraries, if it has one and it is free.
+    pub fn library_place(&self, device: u64, inode: u64, length: u64) -> Option<GuestRange> {
+        self.scatter.as_ref()?.place(device, inode, length, &self.mappings)
+    }
+
+    /// Where the first mapping of a library goes: that which its loader makes to reserve the place of all of it.
+    fn place_of_library(&self, mapping: &Mapping, request: &MapRequest) -> Option<GuestRange> {
+        let (backing, file) = (mapping.backing.as_ref()?, request.file?);
+        let may_be_library = self.scatter.is_some()
+            && request.placement == Placement::Anywhere
+            && file.offset == 0
+            && request.sharing == Sharing::Private
+            && !mapping.rights.contains(Rights::WRITE)
+            && is_library(file.fd);
+        may_be_library.then(|| self.library_place(backing.device, backing.inode, mapping.range.len()))?
     }
 
     /// Unmaps. Errors are munmap(2)'s; holes in the range are none.
@@ -164,6 +183,16 @@ fn check_offset(offset: u64, length: u64) -> Result<(), Errno> {
     if offset.checked_add(length).is_none() { Err(Errno::EOVERFLOW) } else { Ok(()) }
 }
 
+/// Whether an open file begins as an ELF file that can be placed anywhere does (`ET_DYN`).
+fn is_library(fd: i32) -> bool {
+    const MAGIC: &[u8] = b"\x7fELF";
+    const DYNAMIC: u16 = 3;
+    let mut head = [0; 18];
+    raw::pread(fd, &mut head, 0).is_ok_and(|count| {
+        count == head.len() && head.starts_with(MAGIC) && u16::from_le_bytes([head[16], head[17]]) == DYNAMIC
+    })
+}
+
 /// Enters what file it is, and to what its rights may be raised.
 ///
 /// The kernel checks the rights of the descriptor itself when it maps; what it cannot check is execution where guest
@@ -181,6 +210,13 @@ fn describe_file(mapping: &mut Mapping, file: FilePart) -> Result<(), Errno> {
     if is_shared && raw::access_mode(file.fd)? == libc::O_RDONLY {
         mapping.max_rights.remove(Rights::WRITE);
     }
-    mapping.backing = Some(Backing { device: status.st_dev, inode: status.st_ino, offset: file.offset });
+    mapping.backing = Some(Backing {
+        device: status.st_dev,
+        inode: status.st_ino,
+        offset: file.offset,
+        length: status.st_size as u64,
+        modified: (status.st_mtime, status.st_mtime_nsec),
+        changed: (status.st_ctime, status.st_ctime_nsec),
+    });
     Ok(())
 }

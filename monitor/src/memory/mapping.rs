@@ -1,7 +1,7 @@
 //! One mapping: a run of pages that came from the same place with the same rights.
 #![deny(unsafe_code)]
 
-use endo_core::{CodeSource, GuestAddr, GuestRange, Rights};
+use endo_core::{CodeOrigin, CodeSource, GuestAddr, GuestRange, Rights};
 
 bitflags::bitflags! {
     /// What a mapping is, besides its rights.
@@ -52,7 +52,7 @@ impl Label {
 }
 
 /// Which part of which file a mapping shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backing {
     /// The file's device.
     pub device: u64,
@@ -60,6 +60,12 @@ pub struct Backing {
     pub inode: u64,
     /// Offset of the mapping's first byte in the file, in bytes.
     pub offset: u64,
+    /// The file's length when it was mapped, in bytes.
+    pub length: u64,
+    /// When its contents had changed last: seconds, nanoseconds.
+    pub modified: (i64, i64),
+    /// When its inode had changed last.
+    pub changed: (i64, i64),
 }
 
 /// A run of pages with one origin and one set of rights.
@@ -103,6 +109,18 @@ impl Mapping {
     /// Who else could change its bytes.
     pub fn code_source(&self) -> CodeSource {
         if self.flags.contains(MappingFlags::SHARED) { CodeSource::Shared } else { CodeSource::Private }
+    }
+
+    /// The file that it shows, and where that would begin.
+    pub fn origin(&self) -> Option<CodeOrigin> {
+        self.backing.map(|backing| CodeOrigin {
+            device: backing.device,
+            inode: backing.inode,
+            length: backing.length,
+            modified: backing.modified,
+            changed: backing.changed,
+            base: self.start().0.wrapping_sub(backing.offset),
+        })
     }
 
     /// Whether it counts against `RLIMIT_DATA`: private, writable, not a stack (mm/mmap.c, `is_data_mapping`).

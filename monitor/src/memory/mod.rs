@@ -16,6 +16,7 @@ pub mod map;
 pub mod mapping;
 pub mod place;
 pub mod remap;
+pub mod scatter;
 pub mod shm;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,7 +26,7 @@ pub mod user;
 
 use std::collections::BTreeMap;
 
-use endo_core::{DomainId, GuestAddr, GuestRange, IsolationBackend, PAGE_SIZE, Rights};
+use endo_core::{CodeSource, DomainId, GuestAddr, GuestRange, IsolationBackend, PAGE_SIZE, Rights};
 
 use crate::errno::Errno;
 pub use brk::Break;
@@ -34,6 +35,7 @@ pub use limits::{Limit, MemoryLimits};
 pub use map::{FilePart, MapRequest, Sharing};
 pub use mapping::{Backing, Label, Mapping, MappingFlags};
 pub use place::Placement;
+pub use scatter::Scatter;
 
 /// Every mapping of a guest, and where the next one may go.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct MemoryMap {
     segments: BTreeMap<GuestAddr, u64>,
     /// `mlockall(MCL_FUTURE)`: what is mapped from now on gets these `MAP_` flags.
     future_flags: libc::c_int,
+    /// From what the places of code from files follow, if they do.
+    scatter: Option<Scatter>,
 }
 
 impl MemoryMap {
@@ -63,7 +67,18 @@ impl MemoryMap {
             limits: MemoryLimits::new(usable.len()),
             segments: BTreeMap::new(),
             future_flags: 0,
+            scatter: None,
         }
+    }
+
+    /// From now on code from files goes where this says.
+    pub fn place_code_by(&mut self, scatter: Scatter) {
+        self.scatter = Some(scatter);
+    }
+
+    /// From what the places of code from files follow, if they do.
+    pub fn scatter(&self) -> Option<&Scatter> {
+        self.scatter.as_ref()
     }
 
     /// Where guest addresses may lie.
@@ -201,7 +216,18 @@ impl MemoryMap {
         if !mapping.rights.contains(Rights::EXECUTE) {
             return Ok(());
         }
-        backend.admit_code(self.domain, mapping.range, mapping.code_source()).map_err(|_| Errno::EACCES)
+        backend.admit_code(self.domain, mapping.range, self.code_source(mapping)).map_err(|_| Errno::EACCES)
+    }
+
+    /// Where the bytes of a mapping come from; the file too if it is likely to lie there again.
+    fn code_source(&self, mapping: &Mapping) -> CodeSource {
+        let stays = self.scatter.is_some()
+            && (matches!(mapping.label, Label::Program | Label::Interpreter)
+                || scatter::is_among_libraries(mapping.range));
+        match (mapping.code_source(), mapping.origin()) {
+            (CodeSource::Private, Some(origin)) if stays => CodeSource::File(origin),
+            (source, _) => source,
+        }
     }
 
     /// Where the host has `range`.

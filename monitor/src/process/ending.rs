@@ -64,7 +64,7 @@ pub fn leave<B: IsolationBackend, M: SyscallMonitor>(
 
 impl<B: IsolationBackend, M: SyscallMonitor> Process<B, M> {
     /// What is done once when a process ends, whoever ends it: the locks of the threads that end with it are abandoned,
-    /// and figures reported. A thread that comes second waits for the end.
+    /// what the backend has to keep is kept, and figures reported. A thread that comes second waits for the end.
     fn conclude(&self, own: i32) {
         if self.is_ending.swap(true, Ordering::Relaxed) {
             wait_for_the_end();
@@ -73,6 +73,7 @@ impl<B: IsolationBackend, M: SyscallMonitor> Process<B, M> {
         for (id, shared) in self.threads.others(own) {
             shared.robust_list().abandon(user, id);
         }
+        self.backend.keep_work();
         if let Some(report) = &self.report {
             (report.0)(self.backend.statistics());
         }

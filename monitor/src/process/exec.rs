@@ -118,6 +118,7 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     let host_arguments = host_arguments.map_err(|error| error.errno())?;
     report_lost_privilege(&program);
     process.monitor.exec(&program.exec_name);
+    process.backend.keep_work();
     drop(program);
     let options = process.launch.options.clone();
     let legacy = Legacy {

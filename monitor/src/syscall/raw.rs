@@ -78,6 +78,13 @@ pub fn fstat(fd: i32) -> Result<libc::stat, Errno> {
     Ok(unsafe { status.assume_init() })
 }
 
+/// Reads from an open file at an offset; says how many bytes.
+pub fn pread(fd: i32, buffer: &mut [u8], offset: i64) -> Result<usize, Errno> {
+    // SAFETY: the buffer is valid for its length.
+    let count = unsafe { libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+    usize::try_from(count).map_err(|_| Errno::last())
+}
+
 /// The `ST_` flags of the file system that holds an open file.
 pub fn mount_flags(fd: i32) -> Result<u64, Errno> {
     let mut status = MaybeUninit::<libc::statvfs>::zeroed();

@@ -16,6 +16,7 @@ use std::ffi::{CStr, CString};
 
 use endo::launch::{self, Guest};
 use endo::loader;
+use endo::memory::Scatter;
 use endo::process::Ending;
 use endo_core::BackendConfig;
 use endo_core::copy::copy;
@@ -41,6 +42,7 @@ pub fn run(program: &[CString], stride: Stride, wrong_at: Option<u64>) -> anyhow
     OPTIONS.set(Options { stride, wrong_at }).map_err(|_| anyhow::anyhow!("one program in a process"))?;
     let config = BackendConfig { verify: VerifyMode::On, ..BackendConfig::default() };
     let guest = Guest {
+        scatter: Scatter::new([0; 32]),
         program: found,
         arguments: &arguments,
         environment: &environment,
