@@ -324,9 +324,10 @@ mod tests {
 
     #[test]
     fn an_operand_with_a_segment_base_is_done_or_not() {
-        // mov rax, fs:[0x28]: entry, base, load, reload, way out.
+        // mov rax, fs:[0x28]: base, load, reload, way out; before that the entry.
         let guest = [0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0];
         let (at, after) = (Standing::At(GUEST), Standing::After(GUEST + 9));
-        assert_eq!(standings(&guest), [(at, 2), (at, 1), (at, 2), (after, 2), (after, 2)]);
+        let found = standings(&guest);
+        assert!(found.ends_with(&[(at, 1), (at, 2), (after, 2), (after, 2)]), "{found:?}");
     }
 }
