@@ -23,7 +23,7 @@ const HEAD_BYTES: usize = 4 + 2 + 2 * PARTS;
 /// Bytes of an element of each part.
 const SIZES: [usize; PARTS] = [1, 1, 4, 6, 6, 4];
 
-/// A fragment. What it was read from may hold anything: [`Record::parse`] makes sure that it is consistent, the verifier
+/// A fragment. What it was read from may hold anything: [`Record::take`] makes sure that it is consistent, the verifier
 /// that it is confined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
