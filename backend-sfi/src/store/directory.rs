@@ -58,9 +58,10 @@ impl Directory {
         if file_size_limit() < bytes.len() as u64 {
             return false;
         }
-        let temporary = format!("{name}.{}", std::process::id());
+        // SAFETY: no precondition.
+        let temporary = format!("{name}.{}", unsafe { libc::gettid() });
         let (Ok(from), Ok(to)) = (CString::new(temporary), CString::new(name)) else { return false };
-        // One that is there was left by a process that was killed.
+        // One that is there was left by a thread that was killed.
         let created = self.create(&from).or_else(|| {
             self.remove(&from);
             self.create(&from)

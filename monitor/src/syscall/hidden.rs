@@ -5,7 +5,7 @@
 //! `RLIMIT_NOFILE`, which the guest sees as it is.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -49,11 +49,15 @@ pub fn guarded() -> impl Iterator<Item = i32> {
 ///
 /// It is a path descriptor, as that is: a guest cannot wait for it, not even on a fast path.
 pub fn keep_program(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    let link = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
-    let link = CString::new(link).expect("a number has no zero byte");
-    let program = raw::open_for_path(&link)?;
+    let program = raw::open_for_path(&link_to(file))?;
     PROGRAM.store(hide(program)?.into_raw_fd(), Ordering::Relaxed);
     Ok(())
+}
+
+/// The link in /proc that leads to what a descriptor of this process stands for.
+fn link_to(file: BorrowedFd<'_>) -> CString {
+    let link = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+    CString::new(link).expect("a number has no zero byte")
 }
 
 /// Moves a descriptor to where no guest reaches it. It does not survive exec.
@@ -74,7 +78,7 @@ pub fn hide(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// Hidden numbers at which threads judge what they are about to open. They are made when there is a second thread, and
-/// never free: an empty file holds each that nobody uses.
+/// never free: a path descriptor of an empty file holds each that nobody uses.
 struct Slots {
     nothing: OwnedFd,
     numbers: Vec<OwnedFd>,
@@ -89,7 +93,8 @@ static SLOTS_OF_PROCESS: OnceLock<Option<Slots>> = OnceLock::new();
 /// Makes the slots, before the second thread of the process is.
 pub fn prepare_slots() -> Result<(), Errno> {
     let make = || {
-        let nothing = hide(raw::empty_file().ok()?).ok()?;
+        let file = raw::empty_file().ok()?;
+        let nothing = hide(raw::open_for_path(&link_to(file.as_fd())).ok()?).ok()?;
         let copy = |_| hide(nothing.try_clone().ok()?).ok();
         let numbers: Vec<OwnedFd> = (0..SLOTS).map(copy).collect::<Option<_>>()?;
         let is_taken = numbers.iter().map(|_| AtomicBool::new(false)).collect();

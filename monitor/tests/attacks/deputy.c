@@ -293,22 +293,23 @@ static int link_race(char *at) {
     return is_done;
 }
 /* Another thread writes to whatever is open before anybody has looked at what that is. */
-static volatile int is_written;
+static volatile int is_written, lowest;
 static void *write_to_the_number(void *at) {
     for (int i = 0; !is_written && is_time_left(i); i++)
-        for (int fd = 3; fd < 6; fd++)
+        for (int fd = lowest; fd < lowest + 3; fd++)
             if (pwrite(fd, mark, SIZE, (long)at) == SIZE) is_written = 1;
     return 0;
 }
 static int number_race(char *at) {
     pthread_t thread;
     int error = 0;
-    is_written = 0;
+    is_written = 0, lowest = dup(0);
+    close(lowest);
     pthread_create(&thread, 0, write_to_the_number, at);
     for (int i = 0; !is_written && is_time_left(i); i++) {
         int fd = open("/proc/self/mem", O_RDWR);
         if (fd < 0 && errno == EACCES) error = EACCES;
-        close(fd);
+        if (fd >= 0) sched_yield(), close(fd);
     }
     pthread_join(thread, 0);
     errno = error;

@@ -194,7 +194,8 @@ int main(int argc, char **argv) {
     uname(&name);
     sysinfo(&info);
     printf("%s %s %s %s %s\n", name.sysname, name.nodename, name.release, name.version, name.machine);
-    printf("sysinfo %lu %lu %u\n", info.totalram, info.totalswap, info.mem_unit);
+    /* How much it is depends on who may use how much. */
+    printf("sysinfo %d %lu %u\n", info.totalram > 0, info.totalswap, info.mem_unit);
     printf("getcpu %ld %d\n", syscall(SYS_getcpu, &cpu, &node, 0), cpu < (unsigned)get_nprocs_conf());
     result_of("getrusage", getrusage(RUSAGE_SELF, &usage));
     printf("%d %d\n", usage.ru_maxrss > 0, usage.ru_utime.tv_sec < 60);
