@@ -86,8 +86,8 @@ impl Start {
 /// Runs a program natively, verified and not, in turn, and once for its figures.
 pub fn look_at(name: &'static str, inputs: &Inputs, rounds: usize) -> anyhow::Result<Start> {
     let workload = ALL.iter().find(|workload| workload.name == name).context("a workload has this name")?;
-    let on = Variant::Endo("--backend sfi --verify on".to_owned());
-    let off = Variant::Endo("--backend sfi --verify off".to_owned());
+    let on = Variant::Endo("--backend sfi --no-cache --verify on".to_owned());
+    let off = Variant::Endo("--backend sfi --no-cache --verify off".to_owned());
     let samples = measure(workload, &[Variant::Native, on, off], inputs, Scale::Quick, rounds)?;
     let cost = |index: usize| match &samples[index].failure {
         Some(failure) => Err(anyhow::anyhow!("{name}: {failure}")),
@@ -98,7 +98,7 @@ pub fn look_at(name: &'static str, inputs: &Inputs, rounds: usize) -> anyhow::Re
 }
 
 fn figures(workload: &Workload, inputs: &Inputs) -> anyhow::Result<Figures> {
-    let variant = Variant::Endo("--backend sfi --stats".to_owned());
+    let variant = Variant::Endo("--backend sfi --no-cache --stats".to_owned());
     let mut command = command(&[], workload, &variant, inputs, Scale::Quick);
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let input = workload.input(inputs, Scale::Quick)?;
