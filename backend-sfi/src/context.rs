@@ -14,6 +14,7 @@ use endo_core::arch::host_thread_pointer;
 use crate::gate::Leave;
 use crate::runtime::Outcome;
 use crate::step::Pace;
+use crate::verify::ContextSlots;
 
 /// A copy of the guest's r11, at every boundary: dispatch uses the register, and every indirect entry reloads it from here.
 /// Written where the guest writes r11, not at each dispatch: that would make of all dispatches a chain through memory.
@@ -69,6 +70,19 @@ pub struct Context {
     /// The guest's alignment-check flag, where it has it among its flags. The processor's is never set: it would hold
     /// for the host's accesses too.
     pub alignment_flag: u64,
+}
+
+impl Context {
+    /// What emitted code may name of a context at this distance from the thread pointer.
+    pub fn slots(displacement: i32) -> ContextSlots {
+        let spill = displacement + offset_of!(Context, spill) as i32;
+        let bases = displacement + offset_of!(Context, guest_bases) as i32;
+        ContextSlots {
+            spill: spill..spill + 8 * SPILL_SLOTS as i32,
+            guest_bases: bases..bases + 16,
+            exit_info: displacement + offset_of!(Context, exit_info) as i32,
+        }
+    }
 }
 
 /// Bytes reserved in the thread-local block: a few more than [`Context`] needs, so that the assembly has a literal.

@@ -14,7 +14,7 @@ use endo_core::{
 use iced_x86::{Decoder, DecoderError, DecoderOptions};
 
 use crate::cache::{self, CodeCache, Gate};
-use crate::context::{self, Context, SPILL_SLOTS};
+use crate::context::{self, Context};
 use crate::fragments::{Emitted, Index, PAGE};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::table::DispatchTable;
 use crate::threads::Threads;
 use crate::translate::{Constants, Environment, MAX_EMITTED, MAX_INSTRUCTIONS, MAX_SPAN, Source, Translator};
-use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
+use crate::verify::{Claims, Gates, Layout, Verifier};
 use crate::window;
 
 mod change;
@@ -146,15 +146,9 @@ impl Engine {
             special: cache.gate(Gate::Special),
             syscall: cache.gate(Gate::Syscall),
         };
-        let spill = context + core::mem::offset_of!(Context, spill) as i32;
-        let bases = context + core::mem::offset_of!(Context, guest_bases) as i32;
         let layout = Layout {
             cache: cache.range(),
-            context: ContextSlots {
-                spill: spill..spill + 8 * SPILL_SLOTS as i32,
-                guest_bases: bases..bases + 16,
-                exit_info: context + core::mem::offset_of!(Context, exit_info) as i32,
-            },
+            context: Context::slots(context),
             gates: Gates {
                 link: constants.link,
                 special: constants.special,

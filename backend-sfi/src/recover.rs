@@ -228,32 +228,12 @@ fn sets_exit_info(host: &Instruction) -> bool {
 mod tests {
     use super::*;
     use crate::fragments::Emitted;
-    use crate::translate::{Constants, Environment, Source, Translator};
+    use crate::translate::{Alone, Constants, Source, Translator};
 
     const CACHE: u64 = 0x7f00_0000_0000;
     const PLACE: u64 = CACHE + 0x2000;
     const GUEST: u32 = 0x40_0000;
     const CONTEXT: i32 = -0x400;
-
-    struct Alone;
-
-    impl Environment for Alone {
-        fn lookup(&self, _: u32) -> Option<u64> {
-            None
-        }
-        fn is_translated(&self, _: u32) -> bool {
-            false
-        }
-        fn next_exit(&self) -> u32 {
-            0
-        }
-        fn read(&self, _: u32, _: &mut [u8]) -> usize {
-            0
-        }
-        fn may_wait(&self, _: u32) -> bool {
-            false
-        }
-    }
 
     /// Where the guest stands at each emitted instruction of one guest instruction, and r11 then. The processor's r11 is 1, the
     /// context's copy 2.
@@ -261,7 +241,11 @@ mod tests {
         let constants = Constants { link: CACHE, special: CACHE + 0x10, syscall: CACHE + 0x20 };
         let mut translator = Translator::new(CONTEXT, constants);
         translator.source_mut().extend_from_slice(guest);
-        translator.translate(Source { start: GUEST, limit: 1, indirect: true, overlap: 0 }, PLACE, &Alone);
+        translator.translate(
+            Source { start: GUEST, limit: 1, indirect: true, overlap: 0 },
+            PLACE,
+            &Alone::default(),
+        );
         let mut index = Index::new(CACHE).unwrap();
         let emitted = Emitted {
             start: GUEST,

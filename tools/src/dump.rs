@@ -1,39 +1,14 @@
 //! Translates bytes by themselves and lists what comes out, with the verifier's verdict.
 
-use endo_sfi::context::{Context, SPILL_SLOTS};
+use endo_sfi::context::Context;
 use endo_sfi::listing::Listing;
-use endo_sfi::translate::{Constants, Environment, MAX_INSTRUCTIONS, Source, Translator};
-use endo_sfi::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
+use endo_sfi::translate::{Alone, Constants, MAX_INSTRUCTIONS, Source, Translator};
+use endo_sfi::verify::{Claims, Gates, Layout, Verifier};
 
 /// Where the pretended cache and its gates lie, and the pretended context.
 const CACHE: u64 = 0x7f00_0000_0000;
 const PLACE: u64 = CACHE + 0x2000;
 const CONTEXT: i32 = -0x400;
-
-/// Nothing else has been translated.
-struct Alone;
-
-impl Environment for Alone {
-    fn lookup(&self, _guest: u32) -> Option<u64> {
-        None
-    }
-
-    fn is_translated(&self, _guest: u32) -> bool {
-        false
-    }
-
-    fn next_exit(&self) -> u32 {
-        0
-    }
-
-    fn read(&self, _guest: u32, _to: &mut [u8]) -> usize {
-        0
-    }
-
-    fn may_wait(&self, _guest: u32) -> bool {
-        false
-    }
-}
 
 /// The listings of all fragments that the bytes at `start` make, one behind the other.
 pub fn listings(bytes: &[u8], start: u32) -> Vec<String> {
@@ -53,17 +28,11 @@ pub fn fragment(bytes: &[u8], start: u32) -> (String, u32) {
     let mut translator = Translator::new(CONTEXT, constants);
     translator.source_mut().extend_from_slice(bytes);
     let source = Source { start, limit: MAX_INSTRUCTIONS, indirect: true, overlap: 0 };
-    translator.translate(source, PLACE, &Alone);
+    translator.translate(source, PLACE, &Alone::default());
     let claimed: Vec<u32> = translator.indirect_entries().iter().map(|&(_, offset)| offset).collect();
-    let spill = CONTEXT + core::mem::offset_of!(Context, spill) as i32;
-    let bases = CONTEXT + core::mem::offset_of!(Context, guest_bases) as i32;
     let mut verifier = Verifier::new(Layout {
         cache: CACHE..CACHE + 0x10_0000,
-        context: ContextSlots {
-            spill: spill..spill + 8 * SPILL_SLOTS as i32,
-            guest_bases: bases..bases + 16,
-            exit_info: CONTEXT + core::mem::offset_of!(Context, exit_info) as i32,
-        },
+        context: Context::slots(CONTEXT),
         gates: Gates {
             link: constants.link,
             special: constants.special,

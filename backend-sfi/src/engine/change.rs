@@ -42,10 +42,11 @@ impl Engine {
     }
 
     fn retire_fragments(&mut self, ids: Vec<FragmentId>) {
+        let others_may_run = !ids.is_empty() && self.others_may_run();
         for id in ids {
             self.counters.retired += 1;
             let fragment = self.index.get(id).clone();
-            if self.others_may_run() {
+            if others_may_run {
                 // Who is inside must come out, also of loops: within the fragment, or among others that are retired too.
                 self.keep_source(id);
                 for number in self.index.exits_of(&fragment) {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::Store;
 use super::record::{Parts, Record};
 use crate::cache::Gate;
-use crate::translate::{Constants, Environment, ExitSite, MapEntry, Source, Translator};
+use crate::translate::{Alone, Constants, ExitSite, MapEntry, Source, Translator};
 use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 
 const START: u32 = 0x40_1000;
@@ -189,29 +189,8 @@ fn several_writers_leave_a_whole_file() {
     });
 }
 
-struct Nothing;
-
-impl Environment for Nothing {
-    fn lookup(&self, _: u32) -> Option<u64> {
-        None
-    }
-
-    fn is_translated(&self, _: u32) -> bool {
-        false
-    }
-
-    fn next_exit(&self) -> u32 {
-        77
-    }
-
-    fn read(&self, _: u32, _: &mut [u8]) -> usize {
-        0
-    }
-
-    fn may_wait(&self, _: u32) -> bool {
-        false
-    }
-}
+/// Nothing else is translated in these tests.
+const ALONE: Alone = Alone { next_exit: 77 };
 
 fn translator(gates: u64) -> Translator {
     Translator::new(-1024, Constants { link: gates, special: gates + 16, syscall: gates + 32 })
@@ -221,7 +200,7 @@ fn translate(translator: &mut Translator, code: &[u8], address: u64) {
     translator.source_mut().clear();
     translator.source_mut().extend_from_slice(code);
     let source = Source { start: START, limit: 100, indirect: true, overlap: 0 };
-    translator.translate(source, address, &Nothing);
+    translator.translate(source, address, &ALONE);
 }
 
 /// What another process makes of a fragment is what it would have translated itself, to the byte.
@@ -255,7 +234,7 @@ fn a_restored_fragment_is_the_one_that_a_translation_makes() {
     let bytes = parts.to_bytes().unwrap();
     let record = Record::take(&mut &bytes[..]).unwrap();
     let (mut restored, mut fresh) = (translator(0x7777_0000), translator(0x7777_0000));
-    assert!(restored.restore(&record, there, &Nothing));
+    assert!(restored.restore(&record, there, &ALONE));
     translate(&mut fresh, &code, there);
     assert_eq!(restored.code(), fresh.code());
     assert_eq!((restored.map(), restored.exits()), (fresh.map(), fresh.exits()));
@@ -296,7 +275,7 @@ fn code_that_is_not_confined_is_refused_wherever_it_comes_from() {
         let record = Record::take(&mut &bytes[..]).unwrap();
         let mut translator = translator(0x7777_0000);
         let address = 0x7777_3000;
-        if translator.restore(&record, address, &Nothing) {
+        if translator.restore(&record, address, &ALONE) {
             let verdict =
                 verifier(0x7777_0000).admit(address, translator.code(), &Claims { indirect_entries: &[] });
             assert!(verdict.is_err(), "{body:x?}");
@@ -311,7 +290,7 @@ proptest! {
         let mut bytes = parts().to_bytes().unwrap();
         bytes[at] = value;
         if let Some(record) = Record::take(&mut &bytes[..]) {
-            translator(0x7777_0000).restore(&record, 0x7777_3000, &Nothing);
+            translator(0x7777_0000).restore(&record, 0x7777_3000, &ALONE);
         }
     }
 

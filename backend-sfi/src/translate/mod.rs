@@ -78,6 +78,35 @@ pub trait Environment {
     fn may_wait(&self, guest: u32) -> bool;
 }
 
+/// Nothing else has been translated, and no guest memory can be read: for who looks at fragments by themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone {
+    /// See [`Environment::next_exit`].
+    pub next_exit: u32,
+}
+
+impl Environment for Alone {
+    fn lookup(&self, _guest: u32) -> Option<u64> {
+        None
+    }
+
+    fn is_translated(&self, _guest: u32) -> bool {
+        false
+    }
+
+    fn next_exit(&self) -> u32 {
+        self.next_exit
+    }
+
+    fn read(&self, _guest: u32, _to: &mut [u8]) -> usize {
+        0
+    }
+
+    fn may_wait(&self, _guest: u32) -> bool {
+        false
+    }
+}
+
 /// Guest code to translate.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
