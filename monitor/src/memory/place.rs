@@ -1,7 +1,8 @@
 //! Where a mapping goes.
 //!
 //! Below 2 GiB first, from the top down, so that pointers and 32-bit displacements stay small; then from the window's
-//! end down. The first 64 KiB of the address space and the last 64 KiB of the window stay empty: an access that starts
+//! end down. What is large goes to the window's end at once: between small mappings there would soon be no room for it.
+//! The first 64 KiB of the address space and the last 64 KiB of the window stay empty: an access that starts
 //! inside the window and runs over either end hits nothing.
 #![deny(unsafe_code)]
 
@@ -16,6 +17,10 @@ pub const MIN_ADDRESS: u64 = 64 << 10;
 pub const END_GUARD: u64 = 64 << 10;
 /// Where the low half of placements ends.
 pub const LOW_END: u64 = 2 << 30;
+
+/// From this many bytes on a mapping is large: heaps of managed runtimes, and what they reserve for the code they make.
+/// V8 reserves 512 MiB for each of its isolates; the Java VM 240 MiB, before it wants half of the window in one piece.
+pub const LARGE: u64 = 256 << 20;
 
 /// Where user addresses end on every platform Endo runs on (x86-64 `TASK_SIZE_MAX`), beyond which ranges are nonsense.
 pub const ADDRESS_END: u64 = (1 << 47) - PAGE_SIZE;
@@ -78,7 +83,8 @@ impl MemoryMap {
     }
 
     fn highest_gap(&self, length: u64) -> Result<GuestRange, Errno> {
-        self.low_gap(length).or_else(|| self.mappings.highest_gap(self.usable, length)).ok_or(Errno::ENOMEM)
+        let low = if length < LARGE { self.low_gap(length) } else { None };
+        low.or_else(|| self.mappings.highest_gap(self.usable, length)).ok_or(Errno::ENOMEM)
     }
 
     fn low_gap(&self, length: u64) -> Option<GuestRange> {

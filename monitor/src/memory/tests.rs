@@ -265,6 +265,14 @@ fn mappings_are_placed_from_the_top_down() {
 }
 
 #[test]
+fn what_is_large_is_placed_at_the_end_of_the_window_and_the_rest_in_its_low_half() {
+    let map = MemoryMap::new(GuestRange::new(GuestAddr(0), 4 << 30).unwrap());
+    let end_of = |length| map.choose(Placement::Anywhere, length).map(|range| range.end().0);
+    assert_eq!(end_of(super::place::LARGE - PAGE_SIZE), Ok(super::place::LOW_END));
+    assert_eq!(end_of(super::place::LARGE), Ok((4 << 30) - super::place::END_GUARD));
+}
+
+#[test]
 fn space_below_a_stack_stays_free() {
     let (backend, mut map) = RecordingBackend::with_map();
     let stack = map.map_stack(&backend, pages(16)).unwrap();
