@@ -11,7 +11,7 @@ use endo_core::{BackendConfig, BackendError, DomainId, IsolationBackend, Syscall
 use crate::backends::ChoiceError;
 use crate::fast;
 use crate::loader::{self, LoadError, Program};
-use crate::memory::{Scatter, limits};
+use crate::memory::{Scatter, dump, limits};
 use crate::process::{self, Ending, Launch, Legacy, Process, Report, SharedState};
 use crate::signal;
 use crate::syscall::{hidden, trace};
@@ -88,6 +88,7 @@ pub fn run<B: IsolationBackend, M: SyscallMonitor>(
     process.threads.add(signal::host::thread_id(), Arc::clone(&shared));
     let mut thread = Thread::new(process, state, mask, shared);
     process.monitor.thread_started();
+    dump::leave_monitor_out(process.memory().window());
     let ending = process::run(&mut thread);
     match process::leave(thread, ending) {
         Some(ending) => Ok(ending),

@@ -9,6 +9,7 @@
 
 pub mod brk;
 pub mod change;
+pub(crate) mod dump;
 mod host;
 pub mod intervals;
 pub mod limits;

@@ -22,6 +22,7 @@ use endo_core::{
 use super::clone::{CloneRequest, flags};
 use super::{Ending, Process, SharedState, leave, run};
 use crate::errno::{Errno, SyscallResult};
+use crate::memory::dump;
 use crate::signal::{SigSet, keep_actions, line::Line};
 use crate::thread::Thread;
 
@@ -134,6 +135,9 @@ extern "C" fn live<B: IsolationBackend, M: SyscallMonitor>(birth: *mut c_void) -
     // SAFETY: `start_host_thread` made the box and has left it to this thread.
     let birth = unsafe { Box::from_raw(birth.cast::<Birth<B, M>>()) };
     birth.part_with_what_is_not_shared();
+    if let Ok(window) = birth.process.backend.window(DomainId::MAIN) {
+        dump::leave_own_stack_out(window, Attributes::STACK as u64);
+    }
     if birth.gate.pass() == Gate::NOWHERE {
         return ptr::null_mut();
     }
