@@ -10,10 +10,14 @@ mod aims;
 
 #[path = "attacks/code.rs"]
 mod code;
+#[path = "attacks/cores.rs"]
+mod cores;
 #[path = "attacks/deputy.rs"]
 mod deputy;
 #[path = "attacks/exec.rs"]
 mod exec;
+#[path = "attacks/process.rs"]
+mod process;
 #[path = "attacks/session.rs"]
 mod session;
 #[path = "attacks/traces.rs"]

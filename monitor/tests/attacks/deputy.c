@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -260,19 +261,48 @@ static void aim(int turn, void *at) {
     shared->iov_base = turn ? at : decoy;
     for (volatile int i = 0; i < 100; i++) {}
 }
-static int writev_race(char *at) {
+/* Until a call takes its bytes from, or puts them, where they were not to be. */
+static int vector_race(char *at, int (*is_elsewhere)(const int *ends)) {
     int ends[2], is_done = 0, error = EFAULT;
     shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     *shared = (struct iovec){decoy, SIZE};
-    pipe(ends);
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, ends);
     pid_t child = flip(aim, at);
-    for (int i = 0; !is_done && is_time_left(i); i++)
-        if (writev(ends[1], shared, 1) == SIZE && read(ends[0], stolen, SIZE) == SIZE) is_done = memcmp(stolen, decoy, SIZE) != 0;
+    for (int i = 0; !is_done && is_time_left(i); i++) is_done = is_elsewhere(ends);
     if (!is_done) memset(stolen, 0, SIZE);
     kill(child, SIGKILL), waitpid(child, 0, 0);
     errno = error;
     return is_done;
 }
+static int took_elsewhere(long taken, const int *ends) {
+    return taken == SIZE && read(ends[0], stolen, SIZE) == SIZE && memcmp(stolen, decoy, SIZE) != 0;
+}
+static int put_elsewhere(long (*put)(int), const int *ends) {
+    char before[SIZE];
+    memcpy(before, decoy, SIZE), write(ends[1], mark, SIZE);
+    /* What came nowhere must not wait for the next turn. */
+    if (put(ends[0]) != SIZE) { recv(ends[0], before, SIZE, MSG_DONTWAIT); return 0; }
+    int is_elsewhere = memcmp(decoy, before, SIZE) == 0;
+    memcpy(decoy, before, SIZE);
+    return is_elsewhere;
+}
+static struct msghdr message(void) { return (struct msghdr){.msg_iov = shared, .msg_iovlen = 1}; }
+static long receive(int end) { struct msghdr about = message(); return recvmsg(end, &about, 0); }
+static long receive_many(int end) {
+    struct mmsghdr about = {message()};
+    return recvmmsg(end, &about, 1, 0, 0) == 1 ? about.msg_len : -1;
+}
+static long fill(int end) { return readv(end, shared, 1); }
+static int written(const int *ends) { return took_elsewhere(writev(ends[1], shared, 1), ends); }
+static int sent(const int *ends) { struct msghdr about = message(); return took_elsewhere(sendmsg(ends[1], &about, 0), ends); }
+static int filled(const int *ends) { return put_elsewhere(fill, ends); }
+static int received(const int *ends) { return put_elsewhere(receive, ends); }
+static int many_received(const int *ends) { return put_elsewhere(receive_many, ends); }
+static int writev_race(char *at) { return vector_race(at, written); }
+static int sendmsg_race(char *at) { return vector_race(at, sent); }
+static int readv_race(char *at) { return vector_race(at, filled); }
+static int recvmsg_race(char *at) { return vector_race(at, received); }
+static int recvmmsg_race(char *at) { return vector_race(at, many_received); }
 static void relink(int turn, void *unused) {
     (void)unused;
     symlink(turn ? "/proc/self/mem" : "/dev/zero", "next");
@@ -315,6 +345,27 @@ static int number_race(char *at) {
     errno = error;
     return is_written;
 }
+
+/* A child with a stack or a thread pointer of the parent's choice, which it uses. */
+static long clone_with(long flags, void *stack, void *thread_pointer) {
+    register void *fourth asm("r10") = 0;
+    register void *fifth asm("r8") = thread_pointer;
+    long result;
+    asm volatile("syscall; test %%rax, %%rax; jnz 1f\n"
+                 "test %%rbx, %%rbx; jz 2f; push %%rbx; push %%rbx; jmp 3f\n"
+                 "2: mov %%r12, %%fs:0; mov %%r12, %%fs:8\n"
+                 "3: mov $60, %%eax; xor %%edi, %%edi; syscall\n1:"
+                 : "=a"(result) : "a"(SYS_clone), "D"(flags | CLONE_VM | CLONE_VFORK | SIGCHLD), "S"(stack), "d"(0l), "r"(fourth), "r"(fifth),
+                   "b"(stack ? 0x6e657474697277l : 0l) : "rcx", "r11", "memory");
+    return result;
+}
+static int has_ended_well(pid_t child) {
+    int status;
+    errno = child < 0 ? -child : EFAULT;
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+static int clone_stack(char *at) { return has_ended_well(clone_with(0, at + SIZE, 0)); }
+static int clone_tls(char *at) { return has_ended_well(clone_with(CLONE_SETTLS, 0, at)); }
 
 /* Segment bases. */
 static sigjmp_buf back;
@@ -412,7 +463,8 @@ static const struct { const char *name; int (*act)(char *at); } attacks[] = {
     ATTACK(seccomp_by_prctl), ATTACK(user_dispatch), ATTACK(perf_event), {"bpf", bpf_}, {"iopl", iopl_}, {"ioperm", ioperm_},
     ATTACK(time_stamps), ATTACK(cpuid_faults), ATTACK(shadow_stack), ATTACK(map_shadow_stack), ATTACK(kvm),
     {"pidfd_getfd", pidfd_getfd_}, {"kcmp", kcmp_}, {"chroot", chroot_}, {"unshare", unshare_}, {"setns", setns_},
-    ATTACK(open_by_handle), ATTACK(writev_race), ATTACK(link_race), ATTACK(number_race), ATTACK(machine_memory), ATTACK(kernel_memory)};
+    ATTACK(open_by_handle), ATTACK(writev_race), ATTACK(sendmsg_race), ATTACK(readv_race),
+    ATTACK(recvmsg_race), ATTACK(recvmmsg_race), ATTACK(clone_stack), ATTACK(clone_tls), ATTACK(link_race), ATTACK(number_race), ATTACK(machine_memory), ATTACK(kernel_memory)};
 
 static void attempt(int (*act)(char *), const char *what, char *at) {
     memset(stolen, 0, SIZE), errno = 0;

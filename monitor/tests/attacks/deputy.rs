@@ -131,6 +131,12 @@ attacks! {
         fn filters_of_calls_are_not_installed_by_prctl: "seccomp_by_prctl", "EINVAL";
         fn user_dispatch_is_not_touched: "user_dispatch", "EINVAL";
         fn a_vector_that_changes_meanwhile_leads_to_no_foreign_memory: "writev_race", "done";
+        fn a_message_that_changes_meanwhile_takes_nothing_foreign: "sendmsg_race", "done";
+        fn a_vector_that_changes_meanwhile_is_not_filled_in_foreign_memory: "readv_race", "done";
+        fn a_message_that_changes_meanwhile_is_not_received_in_foreign_memory: "recvmsg_race", "done";
+        fn messages_that_change_meanwhile_are_not_received_in_foreign_memory: "recvmmsg_race", "done";
+        fn a_child_with_a_foreign_stack_pushes_nothing_there: "clone_stack", "done";
+        fn a_child_with_a_foreign_thread_pointer_stores_nothing_there: "clone_tls", "done";
         fn a_link_that_changes_meanwhile_leads_to_no_memory_file: "link_race", "EACCES";
         fn a_descriptor_is_judged_before_any_thread_has_it: "number_race", "EACCES";
         fn the_time_stamp_counter_stays_readable: "time_stamps", "EINVAL";

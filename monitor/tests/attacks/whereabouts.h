@@ -14,7 +14,10 @@ static long raw_mmap(void) {
     return result;
 }
 
-static const char *whereabouts(void) { return raw_mmap() >> 32 ? "free" : "confined"; }
+static const char *whereabouts(void) {
+    long address = raw_mmap();
+    return address < 0 ? "failed" : address >> 32 ? "free" : "confined";
+}
 
 static void say(const char *what) {
     char line[128];
