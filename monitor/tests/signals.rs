@@ -599,15 +599,6 @@ fn an_interactive_shell_controls_its_jobs() {
     job("shell").same_and_succeeds();
 }
 
-/// `ENDO_STORM` is the number of signals: 10^6 take minutes.
-#[test]
-fn ten_thousand_signals_a_second_are_neither_lost_nor_doubled() {
-    let wanted = std::env::var("ENDO_STORM").unwrap_or_else(|_| "2000".to_owned());
-    let guest = case("storm.c", &wanted).limit_seconds(600);
-    let outcome = guest.same_and_succeeds();
-    assert!(String::from_utf8_lossy(&outcome.stdout).contains(&format!("received {wanted} disorder 0")));
-}
-
 #[test]
 fn a_traced_guest_has_its_signals_in_its_trace() {
     let traced = Under::EndoWith(["--backend", &backend(), "--trace"].map(str::to_owned).to_vec());

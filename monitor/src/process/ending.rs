@@ -62,17 +62,31 @@ pub fn leave<B: IsolationBackend, M: SyscallMonitor>(
     Some(ending)
 }
 
+/// Another program is about to take this one's place: the locks of its threads are abandoned, as the kernel does it when it
+/// has stopped the others. A child of `vfork` has one thread.
+pub(super) fn abandon_locks<B: IsolationBackend, M: SyscallMonitor>(thread: &Thread<'_, B, M>) {
+    let own = host::thread_id();
+    thread.shared.robust_list().abandon(thread.user(), own);
+    if thread.borrowed.is_none() {
+        thread.process.abandon_locks_of_others(own);
+    }
+}
+
 impl<B: IsolationBackend, M: SyscallMonitor> Process<B, M> {
+    fn abandon_locks_of_others(&self, own: i32) {
+        let user = UserMemory::new(&self.backend, DomainId::MAIN);
+        for (id, shared) in self.threads.others(own) {
+            shared.robust_list().abandon(user, id);
+        }
+    }
+
     /// What is done once when a process ends, whoever ends it: the locks of the threads that end with it are abandoned,
     /// what the backend has to keep is kept, and figures reported. A thread that comes second waits for the end.
     fn conclude(&self, own: i32) {
         if self.is_ending.swap(true, Ordering::Relaxed) {
             wait_for_the_end();
         }
-        let user = UserMemory::new(&self.backend, DomainId::MAIN);
-        for (id, shared) in self.threads.others(own) {
-            shared.robust_list().abandon(user, id);
-        }
+        self.abandon_locks_of_others(own);
         self.backend.keep_work();
         if let Some(report) = &self.report {
             (report.0)(self.backend.statistics());

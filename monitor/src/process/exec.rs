@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use endo_core::{GuestAddr, IsolationBackend, SyscallMonitor};
 
 use super::Process;
+use super::ending::abandon_locks;
 use super::handover::{self, Handover, Legacy, ProgramName};
 use crate::errno::{Errno, SyscallResult};
 use crate::loader::{self, Program};
@@ -134,6 +135,7 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     let relinquished = thread.signals.before_exec();
     let errno = relinquished.err().unwrap_or_else(|| {
         trace::keep_sink_across_exec(Kept::Open);
+        abandon_locks(thread);
         // SAFETY: both arrays end with a null pointer; they and their strings stay in `exec_in_flight` until the call is
         // over.
         let errno = unsafe { start(process.launch.executable(), argv, envp) };

@@ -1,6 +1,7 @@
 // Signals at 10 kHz into a program that computes, calls, forks and changes its code: each queued one arrives once and in
 // order, and nothing that it interrupts goes wrong. argv[1] is how many are sent.
-#include "guest.h"
+#include "../signals/guest.h"
+#include "soak.h"
 
 static long wanted;
 static volatile long received, disorder, alarms, others, nested;
@@ -88,7 +89,7 @@ static int blocks(void) {
     return is_quiet;
 }
 
-static void run(int flags) {
+static void run(int flags, long taken_before) {
     int ends[2];
     long failed[5] = {0};
     unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -106,6 +107,7 @@ static void run(int flags) {
     setitimer(ITIMER_REAL, &often, NULL);
     int round = 0;
     for (; received < wanted; round++) {
+        checkpoint(taken_before + received, 2 * wanted);
         failed[0] += !computes();
         failed[1] += !calls(ends, round);
         failed[2] += round % 8 == 0 && !changes_code(code, round);
@@ -113,6 +115,7 @@ static void run(int flags) {
         failed[4] += !blocks();
     }
     set_timer(0, 0);
+    munmap(code, 4096), close(ends[0]), close(ends[1]);
     while (waitpid(sender, NULL, 0) < 0 && errno == EINTR)
         ;
     printf("received %ld disorder %ld nested %ld alarms %d others %d\n", received, disorder, nested, alarms > 0,
@@ -123,7 +126,8 @@ static void run(int flags) {
 
 int main(int argc, char **argv) {
     wanted = argc > 1 ? atol(argv[1]) : 2000;
-    run(SA_RESTART);
-    run(0);
+    run(SA_RESTART, 0);
+    run(0, wanted);
+    checkpoint(2 * wanted, 2 * wanted);
     return 0;
 }
