@@ -63,6 +63,10 @@ pub struct Context {
     pub xmm: [[u64; 2]; 16],
     /// Whether the thread is in emitted code, or may go back to it without asking anybody: see [`crate::threads`].
     pub inside: AtomicBool,
+    /// Whether the thread is in a system call that the gate makes for it, and will look at `is_stale` before it goes on.
+    pub in_call: AtomicBool,
+    /// Set by who clears the cache while the thread is in a call: `resume` leads nowhere.
+    pub is_stale: AtomicBool,
     /// Whether the guest runs a step at a time.
     pub pace: Pace,
     /// It has left because a step is over.

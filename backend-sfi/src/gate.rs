@@ -74,6 +74,8 @@ macro_rules! gates {
             spill_r11 = const offset_of!(Context, spill) + 8 * SPILL_R11,
             exit_info = const offset_of!(Context, exit_info),
             exit_requested = const offset_of!(Context, exit_requested),
+            in_call = const offset_of!(Context, in_call),
+            is_stale = const offset_of!(Context, is_stale),
             resume = const offset_of!(Context, resume),
             host_stack = const offset_of!(Context, host_stack),
             fast_flags = const offset_of!(Context, fast_flags),
@@ -340,10 +342,18 @@ gates!(
     "add al, 0x7f",
     "sahf",
     "endo_load rax, {rax}",
+    // The thread may sleep in there for long. Whoever clears the cache meanwhile lets it sleep, and says that what it knows
+    // of the cache is stale.
+    "mov byte ptr fs:[endo_sfi_context@tpoff + {in_call}], 1",
     "syscall",
     // From here to the jump, a signal means: the call was made, rax is its result.
     ".globl endo_sfi_syscall_made",
     "endo_sfi_syscall_made:",
+    "mov byte ptr fs:[endo_sfi_context@tpoff + {in_call}], 0",
+    "movzx ecx, byte ptr fs:[endo_sfi_context@tpoff + {is_stale}]",
+    "jrcxz endo_sfi_syscall_go_on", // the flags are the guest's
+    "jmp endo_sfi_syscall_stale",
+    "endo_sfi_syscall_go_on:",
     "mov ecx, dword ptr fs:[endo_sfi_context@tpoff + {exit_info}]",
     "endo_store {spill_r11}, r11",
     "endo_load rsp, {rsp_}",
@@ -392,6 +402,8 @@ gates!(
     "endo_sfi_syscall_slow:",
     "mov eax, {syscall}",
     "jmp endo_sfi_syscall_leave",
+    "endo_sfi_syscall_stale:",
+    "endo_store {rax}, rax",
     "endo_sfi_syscall_answered:",
     "mov eax, {after_syscall}",
     "jmp endo_sfi_syscall_leave",

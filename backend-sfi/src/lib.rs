@@ -382,6 +382,7 @@ impl SfiBackend {
             once = false;
             // SAFETY: the context is complete, `resume` is a verified entry, and `create_thread` has set GS.
             let reason = unsafe { gate::enter() };
+            context.in_call.store(false, Ordering::Relaxed);
             match reason {
                 reason if reason == Reason::Syscall as u64 => return Exit::Syscall,
                 reason if reason == Reason::Requested as u64 => return Exit::Interrupted,

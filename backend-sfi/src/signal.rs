@@ -10,6 +10,7 @@ use endo_core::{Registers, SignalRoute};
 use crate::SfiBackend;
 use crate::context::{self, Context};
 use crate::gate::{self, Leave, Place, Reason};
+use crate::threads::is_interruption;
 
 /// Where an instruction fetch at address zero comes from: a dispatch through an entry that was never filled.
 const UNFILLED_ENTRY: u64 = 0;
@@ -46,6 +47,13 @@ pub(crate) fn route(
             restore_flags(context, frame);
             leave(context, frame, Reason::BeforeSyscall)
         }
+        // It was about to make the call when it was interrupted, and nobody but the backend wanted it: nothing has
+        // happened that the guest may learn of.
+        Place::AfterSyscall if is_interruption(info) && was_cut_short(frame) => {
+            save_preserved(context, frame);
+            restore_flags(context, frame);
+            leave(context, frame, Reason::BeforeSyscall)
+        }
         Place::AfterSyscall => {
             // EINTR is a result like any other: what is to be restarted the kernel has put back onto the instruction.
             let stack = context.registers.stack_pointer();
@@ -60,6 +68,11 @@ pub(crate) fn route(
             leave(context, frame, Reason::AfterSyscall)
         }
     }
+}
+
+/// Whether the call that has just been made was interrupted.
+fn was_cut_short(frame: &libc::ucontext_t) -> bool {
+    frame.uc_mcontext.gregs[libc::REG_RAX as usize] == -i64::from(libc::EINTR)
 }
 
 fn resume_at(frame: &mut libc::ucontext_t, pc: u64) -> SignalRoute {

@@ -6,6 +6,17 @@
 //! has left, and has read off the index where the guest stood; both ends of that are under the engine's lock or announce
 //! themselves. Who clears the cache says so ([`Stop`]), interrupts those inside, and waits; nobody gets
 //! in before it is over.
+//!
+//! A thread that sleeps in a system call, made by the gate between two guest instructions, is not interrupted: the call
+//! would fail with EINTR. It is told that what it knows of the cache is stale, and finds out when the call is over:
+//!
+//! ```text
+//!   the thread                           who clears the cache
+//!   in_call = 1                          is_stale = 1
+//!   syscall                              membarrier: a full barrier on both sides
+//!   in_call = 0                          in_call?  1: it will see is_stale
+//!   is_stale?  1: leave                            0: interrupt it
+//! ```
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +49,8 @@ struct Member {
     context: *const Context,
 }
 
-// SAFETY: of a context that is another thread's only `inside` is looked at, which is atomic; and a member leaves the list,
-// under its lock, before its thread and with it the context goes away.
+// SAFETY: of a context that is another thread's only `inside`, `in_call` and `is_stale` are looked at, which are atomic; and a
+// member leaves the list, under its lock, before its thread and with it the context goes away.
 unsafe impl Send for Threads {}
 
 impl Threads {
@@ -77,22 +88,59 @@ impl Threads {
         }
     }
 
-    /// Interrupts the other threads that are inside. False if there are none.
+    /// Interrupts the other threads that are inside and not in a call. False if there are none.
     fn interrupt_those_inside(&self) -> bool {
         let own = context::current().cast_const();
+        let others = self.members.iter().filter(|member| member.context != own);
+        let inside: Vec<&Member> = others.filter(|member| member.is(Flag::Inside)).collect();
+        inside.iter().for_each(|member| member.set_stale());
+        let is_seen = !inside.is_empty() && order_all_threads();
         let mut found = false;
-        for member in self.members.iter().filter(|member| member.context != own) {
-            // SAFETY: the member is listed, so its context is there; the field is atomic.
-            let inside = unsafe { &(*member.context).inside };
-            if inside.load(Ordering::SeqCst) {
-                found = true;
-                // SAFETY: no precondition.
-                let own_process = unsafe { libc::getpid() };
-                interrupt(member.borrower.unwrap_or(own_process), member.borrower.unwrap_or(member.tid));
+        for member in inside {
+            if is_seen && member.is(Flag::InCall) {
+                continue;
             }
+            found = true;
+            // SAFETY: no precondition.
+            let own_process = unsafe { libc::getpid() };
+            interrupt(member.borrower.unwrap_or(own_process), member.borrower.unwrap_or(member.tid));
         }
         found
     }
+}
+
+/// What others may ask about a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flag {
+    Inside,
+    InCall,
+}
+
+impl Member {
+    fn is(&self, flag: Flag) -> bool {
+        // SAFETY: the member is listed, so its context is there; the field is atomic.
+        let inside = unsafe { &(*self.context).inside };
+        // SAFETY: likewise.
+        let in_call = unsafe { &(*self.context).in_call };
+        let asked = if flag == Flag::Inside { inside } else { in_call };
+        asked.load(Ordering::SeqCst)
+    }
+
+    fn set_stale(&self) {
+        // SAFETY: likewise.
+        unsafe { &(*self.context).is_stale }.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Has every thread that shares this memory pass a full barrier. False if the kernel cannot.
+fn order_all_threads() -> bool {
+    const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
+    const PRIVATE_EXPEDITED: i32 = 1 << 3;
+    let ask = |command: i32| {
+        // SAFETY: the call takes no pointer.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    };
+    ask(PRIVATE_EXPEDITED) || ask(REGISTER_PRIVATE_EXPEDITED) && ask(PRIVATE_EXPEDITED)
 }
 
 /// Makes a thread leave emitted code.
@@ -148,7 +196,11 @@ impl SfiBackend {
                 engine = self.clear(engine);
             }
         }
+        // A child of `vfork` that was killed in a call may have left this.
+        context.in_call.store(false, Ordering::SeqCst);
         context.inside.store(true, Ordering::SeqCst);
+        // Nobody clears the cache now, and whatever the thread knows from here on is fresh.
+        context.is_stale.store(false, Ordering::Relaxed);
         engine
     }
 

@@ -169,6 +169,21 @@ fn threads_and_processes_end_in_every_state() {
     assert!(text.starts_with("cancelled 1, killed 1, ended 1\n"), "{text}");
 }
 
+/// With a cache of the smallest size it has to be cleared often. A run that counts how often has no fast paths, which is
+/// where threads sleep in the other.
+#[test]
+fn no_sleep_is_cut_short_when_translations_are_dropped() {
+    let guest = guest("sleepers", "5000");
+    let under = |more: &[&str]| {
+        let options = ["--backend", "sfi", "--no-cache", "--cache-size=1M"].iter().chain(more);
+        guest.run(&Under::EndoWith(options.map(|&option| option.to_owned()).collect()))
+    };
+    let counted = String::from_utf8_lossy(&under(&["--stats"]).stderr).into_owned();
+    let flushes = counted.lines().find_map(|line| line.trim().strip_suffix("  cache flushes"));
+    assert!(flushes.is_some_and(|count| count.trim() != "0"), "{counted}");
+    assert_eq!(under(&[]).text(), guest.run(&Under::Native).text());
+}
+
 #[test]
 #[should_panic(expected = "has become")]
 fn what_adds_up_is_found() {
