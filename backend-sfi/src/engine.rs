@@ -60,6 +60,8 @@ pub struct Engine {
     threads: Arc<Mutex<Threads>>,
     /// There was no room for a stub: stale code may still be linked.
     is_overfull: bool,
+    /// Bytes of the cache that nobody enters any more.
+    dead: usize,
     /// The last store that met a protection which was not there any more, and the instruction that made it.
     lifted: Option<(GuestAddr, u32)>,
     /// How often the runtime has carried out a jump whose target had not settled.
@@ -132,6 +134,10 @@ impl Manner {
     }
 }
 
+/// As many bytes of emitted code may be dead whatever lives. More are kept while more than that lives: to translate what lives
+/// again costs less then than what has died did.
+const MOST_DEAD: usize = 16 << 20;
+
 /// Instructions of another fragment that one for indirect branches repeats, before it goes on there.
 const REPEATED: usize = 32;
 
@@ -177,6 +183,7 @@ impl Engine {
             claimed: Vec::new(),
             threads: Arc::default(),
             is_overfull: false,
+            dead: 0,
             lifted: None,
             waits: HashMap::new(),
             perf,
@@ -192,9 +199,11 @@ impl Engine {
         Arc::clone(&self.threads)
     }
 
-    /// Whether there is room for what one request of a guest may make it translate.
+    /// Whether there is room for what one request of a guest may make it translate, and the cache is not mostly a grave of code
+    /// that has changed.
     pub fn has_room(&self) -> bool {
-        self.cache.free() >= MAX_EMITTED + RESERVE
+        let is_grave = self.dead >= MOST_DEAD && self.dead > self.cache.used() / 2;
+        self.cache.free() >= MAX_EMITTED + RESERVE && !is_grave
     }
 
     /// Whether the cache has to be cleared before anybody goes on: a change of code could not be carried through.
@@ -296,8 +305,9 @@ impl Engine {
         self.counters.emitted_bytes += self.translator.code().len() as u64;
         let code = self.cache.next();
         let entry = self.install(guest, manner);
-        if manner.stays() {
-            self.keep(code);
+        match manner.stays() {
+            true => self.keep(code),
+            false => self.dead += self.translator.code().len(),
         }
         Ok(entry)
     }

@@ -53,6 +53,7 @@ impl Engine {
                     self.unlink(number);
                 }
             }
+            self.dead += fragment.length as usize;
             let code = fragment.code..fragment.code + u64::from(fragment.length);
             for &guest in &self.index.entries_of(&fragment).to_vec() {
                 if self.table.get(guest).is_some_and(|entry| code.contains(&entry)) {
@@ -168,6 +169,7 @@ impl Engine {
         self.verifier.clear();
         self.cache.clear();
         self.is_overfull = false;
+        self.dead = 0;
         if let Some(store) = &mut self.store {
             store.forget_visits();
         }
