@@ -60,7 +60,7 @@ pub struct Engine {
     threads: Arc<Mutex<Threads>>,
     /// There was no room for a stub: stale code may still be linked.
     is_overfull: bool,
-    /// Bytes of the cache that nobody enters any more.
+    /// Bytes of fragments that nobody enters any more, and of the books about them.
     dead: usize,
     /// The last store that met a protection which was not there any more, and the instruction that made it.
     lifted: Option<(GuestAddr, u32)>,
@@ -134,9 +134,11 @@ impl Manner {
     }
 }
 
-/// As many bytes of emitted code may be dead whatever lives. More are kept while more than that lives: to translate what lives
-/// again costs less then than what has died did.
-const MOST_DEAD: usize = 16 << 20;
+/// As many bytes of fragments and of the books about them may be dead whatever lives. More are kept while more than that lives: to
+/// translate what lives again costs less then than what has died did.
+const MOST_DEAD: usize = 8 << 20;
+/// About as many bytes are kept about a fragment.
+const BOOKS: usize = 256;
 
 /// Instructions of another fragment that one for indirect branches repeats, before it goes on there.
 const REPEATED: usize = 32;
@@ -202,7 +204,8 @@ impl Engine {
     /// Whether there is room for what one request of a guest may make it translate, and the cache is not mostly a grave of code
     /// that has changed.
     pub fn has_room(&self) -> bool {
-        let is_grave = self.dead >= MOST_DEAD && self.dead > self.cache.used() / 2;
+        let is_grave =
+            self.dead >= MOST_DEAD && self.dead > (self.cache.used() + self.index.count() * BOOKS) / 2;
         self.cache.free() >= MAX_EMITTED + RESERVE && !is_grave
     }
 
@@ -307,7 +310,7 @@ impl Engine {
         let entry = self.install(guest, manner);
         match manner.stays() {
             true => self.keep(code),
-            false => self.dead += self.translator.code().len(),
+            false => self.dead += self.translator.code().len() + BOOKS,
         }
         Ok(entry)
     }

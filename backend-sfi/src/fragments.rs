@@ -97,6 +97,11 @@ pub struct Index {
 }
 
 impl Index {
+    /// How many fragments there have been since the last flush.
+    pub fn count(&self) -> usize {
+        self.fragments.len()
+    }
+
     /// Nothing translated.
     pub fn new(base: u64) -> Result<Self, BackendError> {
         let fail = |source| BackendError::Host { what: "cannot reserve the translation map", source };

@@ -27,9 +27,18 @@ struct Holdings {
     kibibytes: u64,
 }
 
-/// What may be more at the last look than at the first one, natively or not.
-const MORE_MAPPINGS: usize = 8;
-const MORE_KIBIBYTES: u64 = 3 << 10;
+/// What may be more at the last look than at an early one.
+#[derive(Clone, Copy, Debug)]
+struct Slack {
+    mappings: usize,
+    kibibytes: u64,
+}
+
+/// What any program may.
+const LITTLE: Slack = Slack { mappings: 8, kibibytes: 3 << 10 };
+/// A program that changes code: what was translated from the old is kept until it is worth while to begin anew, and where it
+/// forks, each piece of the cache becomes a mapping of its own.
+const UNTIL_CLEARED: Slack = Slack { mappings: 96, kibibytes: 16 << 10 };
 
 impl Holdings {
     fn of(process: u32) -> Holdings {
@@ -52,12 +61,12 @@ impl Holdings {
     }
 
     /// What it holds more of than before, besides what any program may.
-    fn excess_over(self, before: Holdings) -> Option<String> {
+    fn excess_over(self, before: Holdings, slack: Slack) -> Option<String> {
         let is_more = self.descriptors > before.descriptors
             || self.threads > before.threads
             || self.children > before.children
-            || self.mappings > before.mappings + MORE_MAPPINGS
-            || self.kibibytes > before.kibibytes + MORE_KIBIBYTES;
+            || self.mappings > before.mappings + slack.mappings
+            || self.kibibytes > before.kibibytes + slack.kibibytes;
         is_more.then(|| format!("{before:?} has become {self:?}"))
     }
 }
@@ -124,7 +133,7 @@ fn guest(name: &str, count: &str) -> Guest {
 }
 
 /// Runs a guest natively and under Endo, and compares; returns what it says.
-fn same(name: &str, variable: &str, usual: &str) -> String {
+fn same(name: &str, variable: &str, usual: &str, slack: Slack) -> String {
     let count = std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
     let guest = guest(name, &count);
     let patience = if count == usual { Duration::from_secs(60) } else { Duration::from_secs(1800) };
@@ -134,38 +143,38 @@ fn same(name: &str, variable: &str, usual: &str) -> String {
         println!("{at}: natively {native:?}\n   under Endo {ours:?}");
     }
     assert_eq!(ours.text, native.text);
-    assert_flat(&ours);
+    assert_flat(&ours, slack);
     ours.text
 }
 
 /// Between the second look and the last there is six times as much work as before the first.
-fn assert_flat(soaked: &Soaked) {
+fn assert_flat(soaked: &Soaked, slack: Slack) {
     assert_eq!(soaked.looks.len(), 8, "{soaked:?}");
-    let excess = soaked.looks[7].excess_over(soaked.looks[1]);
+    let excess = soaked.looks[7].excess_over(soaked.looks[1], slack);
     assert_eq!(excess, None, "{:#?}", soaked.looks);
 }
 
 #[test]
 fn ten_thousand_signals_a_second_are_neither_lost_nor_doubled() {
-    let text = same("storm", "ENDO_STORM", "2000");
+    let text = same("storm", "ENDO_STORM", "2000", UNTIL_CLEARED);
     assert_eq!(text.matches("disorder 0 nested 0 alarms 1 others 1").count(), 2, "{text}");
 }
 
 #[test]
 fn threads_come_and_go() {
-    let text = same("births", "ENDO_BIRTHS", "1600");
+    let text = same("births", "ENDO_BIRTHS", "1600", LITTLE);
     assert!(text.contains("joined 1, returned 1, cancelled 1\ncleaned 1\n"), "{text}");
 }
 
 #[test]
 fn children_are_forked_while_threads_run() {
-    let text = same("forks", "ENDO_FORKS", "512");
+    let text = same("forks", "ENDO_FORKS", "512", UNTIL_CLEARED);
     assert_eq!(text, "children 1, wrong 0, ticks 1\n");
 }
 
 #[test]
 fn threads_and_processes_end_in_every_state() {
-    let text = same("ends", "ENDO_ENDS", "180");
+    let text = same("ends", "ENDO_ENDS", "180", LITTLE);
     assert!(text.starts_with("cancelled 1, killed 1, ended 1\n"), "{text}");
 }
 
@@ -188,7 +197,7 @@ fn no_sleep_is_cut_short_when_translations_are_dropped() {
 #[should_panic(expected = "has become")]
 fn what_adds_up_is_found() {
     let guest = guest("hoarder", "800");
-    assert_flat(&soak(&guest, &Under::Endo, Duration::from_secs(60)));
+    assert_flat(&soak(&guest, &Under::Endo, Duration::from_secs(60)), LITTLE);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use endo_core::copy::copy;
 use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode};
 
-use super::{Engine, STUB_BYTES, host_protection};
+use super::{BOOKS, Engine, STUB_BYTES, host_protection};
 use crate::fragments::{FragmentId, PAGE};
 use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
@@ -53,7 +53,7 @@ impl Engine {
                     self.unlink(number);
                 }
             }
-            self.dead += fragment.length as usize;
+            self.dead += fragment.length as usize + BOOKS;
             let code = fragment.code..fragment.code + u64::from(fragment.length);
             for &guest in &self.index.entries_of(&fragment).to_vec() {
                 if self.table.get(guest).is_some_and(|entry| code.contains(&entry)) {
