@@ -8,6 +8,8 @@
 mod go;
 #[path = "runtimes/java.rs"]
 mod java;
+#[path = "runtimes/luajit.rs"]
+mod luajit;
 #[path = "runtimes/node.rs"]
 mod node;
 #[path = "runtimes/php.rs"]

@@ -204,3 +204,37 @@ fn lua_reports_an_error_with_its_traceback() {
         .same();
     assert_eq!(outcome.status, Status::Exited(1));
 }
+
+#[test]
+fn pythons_closures_are_called_from_c() {
+    let script = r#"
+import ctypes, ctypes.util
+libc = ctypes.CDLL(None)
+compare_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+calls = 0
+def compare(a, b):
+    global calls
+    calls += 1
+    return a[0] - b[0]
+values = (ctypes.c_int * 200)(*[i * 7919 % 211 for i in range(200)])
+libc.qsort(values, len(values), ctypes.sizeof(ctypes.c_int), compare_type(compare))
+print(list(values) == sorted(values), calls > 200)
+# Closures that come and go, with every kind of argument.
+kind = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_longlong, ctypes.c_char_p, ctypes.c_float)
+total = 0.0
+for i in range(300):
+    closure = kind(lambda d, n, s, f, i=i: d + n + len(s) + f + i)
+    total += ctypes.cast(closure, kind)(0.5, i, b"abc", 0.25)
+print(total)
+"#;
+    let outcome = Guest::new("/usr/bin/python3.11").arguments(["-c", script]).same_and_succeeds();
+    assert_eq!(outcome.text(), "True True\n90825.0\n");
+}
+
+#[test]
+fn libraries_are_loaded_into_name_spaces_of_their_own() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/guests/namespaces.c");
+    let guest = Guest::new(endo_testing::compile("gcc -O1 -w", &[source.into()]));
+    let outcome = guest.same_and_succeeds();
+    assert_eq!(outcome.text(), "same code at another place 1, own data 1, result 1, 20 times\n");
+}
