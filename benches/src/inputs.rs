@@ -14,7 +14,7 @@ use crate::workloads::Scale;
 pub struct Inputs {
     /// The directory that workloads run in.
     pub directory: PathBuf,
-    programs: [(&'static str, PathBuf); 6],
+    programs: [(&'static str, PathBuf); 7],
 }
 
 impl Inputs {
@@ -25,6 +25,7 @@ impl Inputs {
             ("compute", compile("gcc -O2 -lm", &[sources.join("compute.c")])),
             ("calls", compile("gcc -O2", &[sources.join("calls.c")])),
             ("processes", compile("gcc -O2", &[sources.join("processes.c")])),
+            ("threads", compile("gcc -O2 -pthread", &[sources.join("threads.c")])),
             ("signals", compile("gcc -O2", &[sources.join("signals.c")])),
             ("resident", compile("gcc -O2 -static", &[sources.join("resident.c")])),
             ("objects", compile("g++ -O2", &[sources.join("objects.cc")])),

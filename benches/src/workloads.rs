@@ -100,6 +100,8 @@ pub const ALL: &[Workload] = &[
     row("fork, exec", Processes, 3.00, "processes exec #", [1_000, 200]),
     row("pipe ping-pong", Processes, 1.15, "processes pipe #", [150_000, 30_000]),
     row("AF_UNIX ping-pong", Processes, 1.15, "processes socket #", [150_000, 30_000]),
+    row("thread create, join", Processes, 2.00, "threads create #", [30_000, 6_000]),
+    row("futex ping-pong", Processes, 1.20, "threads futex #", [150_000, 30_000]),
     row("page fault", Processes, 1.10, "processes fault #", [1_000_000, 200_000]),
     row("mmap, munmap", Processes, 0.0, "processes map #", [200_000, 40_000]),
     row("gzip", Compute, 1.05, "/bin/gzip -c mixed", NONE),

@@ -10,6 +10,7 @@ use endo_benches::inputs::Inputs;
 use endo_benches::measure::{Variant, measure};
 use endo_benches::report::{Row, json, tables};
 use endo_benches::workloads::{ALL, Kind, Scale};
+use endo_benches::{rates, services};
 
 /// Measures programs natively and under Endo in turn and prints the ratios of their CPU time (user and system, with
 /// children), the time that starting takes, and resident memory. Marked (!) is what misses its target.
@@ -62,7 +63,20 @@ fn main() -> anyhow::Result<()> {
         eprintln!("{}: {}", workload.name, ratios.join("  "));
         rows.push(row);
     }
-    let text = tables(&rows, &variants);
+    let mut rate_rows = Vec::new();
+    for service in services::ALL.iter().filter(|service| is_wanted(service.name)) {
+        let row = rates::measure(service, &variants, scale, arguments.rounds)?;
+        eprintln!(
+            "{}",
+            rates::table(std::slice::from_ref(&row), &variants)
+                .trim_end()
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+        );
+        rate_rows.push(row);
+    }
+    let text = tables(&rows, &variants) + &rates::table(&rate_rows, &variants);
     print!("{text}");
     if let Some(path) = &arguments.markdown {
         std::fs::write(path, &text).with_context(|| format!("write {}", path.display()))?;
