@@ -20,8 +20,8 @@ use std::{env, fs};
 
 use plan::Architecture;
 
-/// Calls whose function is the monitor's own (`src/signal/same.rs`).
-const OWN: [&str; 1] = ["rt_sigaction"];
+/// Calls whose function is the monitor's own (`src/signal/same.rs`, `src/fast/status.rs`).
+const OWN: [&str; 2] = ["rt_sigaction", "newfstatat"];
 
 fn main() {
     for source in ["build.rs", "build", "src/syscall/table.rs"] {

@@ -62,6 +62,12 @@ fn clocks_fail_as_the_kernels_calls_do() {
 }
 
 #[test]
+fn files_have_the_status_that_the_kernel_tells() {
+    let outcome = case("statuses").same_and_succeeds();
+    assert!(outcome.text().ends_with("0 0\n"), "{}", outcome.text());
+}
+
+#[test]
 fn what_is_read_over_code_that_ran_is_what_runs_next() {
     case("code").same_and_succeeds();
 }

@@ -17,6 +17,7 @@
 //! All this holds for a guest whose addresses are the host's and lie below 4 GiB, as those of the first slot do.
 
 mod state;
+mod status;
 mod vdso;
 
 use endo_core::{FastEntry, FastKind, SyscallNumber, WatchedHull};

@@ -31,6 +31,11 @@ pub(super) fn limit_descriptors(below: i32) {
     STATE.last_descriptor.fetch_min(i64::from(below) - 1, Ordering::Relaxed);
 }
 
+/// Whether a descriptor may be the guest's.
+pub(super) fn is_guests(descriptor: u32) -> bool {
+    i64::from(descriptor) <= STATE.last_descriptor.load(Ordering::Relaxed)
+}
+
 pub(super) fn watched() -> &'static WatchedHull {
     &STATE.watched
 }

@@ -3,7 +3,7 @@
 //! A guest pointer is an allegation: [`UserMemory`] asks the backend where the range lies, if it does, and copies with
 //! [`endo_core::copy`], which survives whatever the guest has mapped there. Nothing of the guest's is ever borrowed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
 use endo_core::{DomainId, GuestAddr, GuestRange, HostAddr, HostRange, IsolationBackend, PAGE_SIZE, copy};
@@ -188,8 +188,18 @@ impl<'a, B: IsolationBackend> UserMemory<'a, B> {
 
     /// The zero-terminated string at `start`: ENAMETOOLONG if there is no zero in the first `max` bytes.
     pub fn read_cstr(&self, start: GuestAddr, max: usize) -> Result<CString, Errno> {
-        let mut string = Vec::new();
-        let mut at = start;
+        // Nearly all are short, and need no more than one allocation.
+        let mut first = [0; 256];
+        let wanted = ((PAGE_SIZE - start.0 % PAGE_SIZE) as usize).min(max).min(first.len());
+        let missing = self.read_some(start, &mut first[..wanted])?;
+        if let Ok(string) = CStr::from_bytes_until_nul(&first[..wanted - missing]) {
+            return Ok(string.to_owned());
+        }
+        if missing != 0 {
+            return Err(Errno::EFAULT);
+        }
+        let mut string = first[..wanted].to_vec();
+        let mut at = start.checked_add(wanted as u64).ok_or(Errno::EFAULT)?;
         while string.len() < max {
             let to_page_end = (PAGE_SIZE - at.0 % PAGE_SIZE) as usize;
             let wanted = to_page_end.min(max - string.len()).min(256);

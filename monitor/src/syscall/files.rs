@@ -37,10 +37,12 @@ fn look_at<B: IsolationBackend, M: SyscallMonitor>(
     if arguments[index] == 0 {
         return forward(thread, call, arguments);
     }
-    match executable_named(thread, directory, arguments[index])? {
-        Some(path) => forward_with_path(thread, call, arguments, index, &path),
-        None => forward(thread, call, arguments),
+    let path = thread.user().read_path(GuestAddr(arguments[index]))?;
+    if proc_files::is_hidden_link(directory as i32, &path) {
+        return Err(Errno::ENOENT);
     }
+    let substitute = proc_files::guest_executable(thread.process, directory as i32, &path);
+    forward_with_path(thread, call, arguments, index, &substitute.unwrap_or(path))
 }
 
 pub(super) fn stat<B: IsolationBackend, M: SyscallMonitor>(

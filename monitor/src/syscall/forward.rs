@@ -47,7 +47,7 @@ pub fn forward_as<B: IsolationBackend, M: SyscallMonitor>(
     unsafe { enter(number, arguments) }
 }
 
-/// As [`forward`], with a path of the monitor's in place of argument `index`.
+/// As [`forward`], with a path of the monitor's in place of argument `index`: what the guest has there is not looked at.
 pub fn forward_with_path<B: IsolationBackend, M: SyscallMonitor>(
     thread: &Thread<'_, B, M>,
     call: Call,
@@ -56,7 +56,11 @@ pub fn forward_with_path<B: IsolationBackend, M: SyscallMonitor>(
     path: &CStr,
 ) -> SyscallResult {
     let number = call.row().number().ok_or(Errno::ENOSYS)?;
-    let mut arguments = check(&thread.user(), arguments, call.row().arguments, &mut Vec::new())?;
+    let mut kinds = [Kind::Unused; 6];
+    kinds[..call.row().arguments.len()].copy_from_slice(call.row().arguments);
+    kinds[index] = Kind::Unused;
+    let kinds = &kinds[..call.row().arguments.len()];
+    let mut arguments = check(&thread.user(), arguments, kinds, &mut Vec::new())?;
     arguments[index] = path.as_ptr() as u64;
     // SAFETY: as in `forward_as`; the path lives until the call returns.
     unsafe { enter(number, arguments) }

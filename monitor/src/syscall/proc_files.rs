@@ -149,6 +149,9 @@ fn reaches_hidden(status: &libc::stat, path: &CStr) -> bool {
 
 /// Whether a path names one of the monitor's descriptors in /proc: there is no such link, and no such `fdinfo`.
 pub(crate) fn is_hidden_link(directory: i32, path: &CStr) -> bool {
+    if !path.to_bytes().last().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
     let text = path.to_string_lossy();
     let (parent, name) = text.rsplit_once('/').unwrap_or((".", &text));
     if !name.parse().is_ok_and(hidden::is_hidden) {

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -262,8 +263,42 @@ VECTORS(xmm, "sse2", XMM_LOAD, XMM_STORE, EACH_16, 16 * 16, "", "")
 VECTORS(ymm, "avx", YMM_LOAD, YMM_STORE, EACH_16, 16 * 32, "", "")
 VECTORS(zmm, "avx512f,avx512bw", ZMM_LOAD, ZMM_STORE, EACH_32, 32 * 64 + 64, EACH_8(K_LOAD, ), EACH_8(K_STORE, ))
 
+// fstat, as the C library asks for it and in forms that are nearly the same.
+static void statuses(void) {
+    struct stat status;
+    char *edge = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(edge + 4096, 4096);
+    edge[4095] = 0;
+    int files[] = {open("/dev/null", O_RDONLY), open("/", O_PATH), pipes[0], socket(AF_UNIX, SOCK_STREAM, 0), 999, -1,
+                   AT_FDCWD};
+    const char *paths[] = {"", edge + 4095, "dev", edge + 4096, NULL};
+    int flags[] = {AT_EMPTY_PATH, 0, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH | 0x80000};
+    for (int i = 0; i < 7; i++)
+        for (int j = 0; j < 5; j++)
+            for (int k = 0; k < 4; k++) {
+                memset(&status, 0, sizeof status);
+                long result = call(SYS_newfstatat, files[i], (long)paths[j], (long)&status, flags[k], 0, 0);
+                printf("%ld %o %lx;", result, status.st_mode, (long)status.st_rdev);
+            }
+    // Where the monitor has its own.
+    for (int i = 1000; i < 5000; i++)
+        if (call(SYS_newfstatat, i, (long)"", (long)&status, AT_EMPTY_PATH, 0, 0) != -EBADF)
+            printf("%d is open\n", i);
+    long places[] = {0, 8, (long)edge + 4096 - 8, (long)statuses, -8};
+    for (int i = 0; i < 5; i++)
+        printf("\n%ld", call(SYS_newfstatat, files[0], (long)"", places[i], AT_EMPTY_PATH, 0, 0));
+    // Over code that ran: what the kernel writes is what runs next.
+    unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    code[200] = 0xc3;
+    ((void (*)(void))(code + 200))();
+    printf("\n%ld", call(SYS_newfstatat, files[0], (long)"", (long)code, AT_EMPTY_PATH, 0, 0));
+    fstat(files[0], &status);
+    printf(" %d\n", memcmp(code, &status, 72));
+}
+
 int main(int argc, char **argv) {
     static const struct { const char *name; void (*run)(void); } cases[] = {
+        {"statuses", statuses},
         {"foreign", foreign}, {"bad_pointers", bad_pointers}, {"clocks", clocks}, {"code", code},
         {"code_at_the_end", code_at_the_end}, {"flags", flags}, {"registers", registers},
         {"interrupted", interrupted}, {"xmm", xmm}, {"ymm", ymm}, {"zmm", zmm},
