@@ -108,11 +108,11 @@ impl Index {
         let starts = LazyArray::new(1 << 26).map_err(fail)?;
         let targets = LazyArray::new(1 << 26).map_err(fail)?;
         Ok(Index {
-            // Room for a large program: memory that is not touched costs nothing, and growing costs a copy.
-            fragments: Vec::with_capacity(1 << 13),
-            map: Vec::with_capacity(1 << 18),
-            exits: Vec::with_capacity(1 << 16),
-            entries: Vec::with_capacity(1 << 16),
+            // Room for a small program.
+            fragments: Vec::with_capacity(1 << 10),
+            map: Vec::with_capacity(1 << 15),
+            exits: Vec::with_capacity(1 << 13),
+            entries: Vec::with_capacity(1 << 12),
             stubs: Vec::new(),
             pages: HashMap::default(),
             incoming: HashMap::default(),

@@ -15,6 +15,7 @@ pub mod engine;
 mod far;
 pub mod fragments;
 pub mod gate;
+mod heap;
 pub mod listing;
 mod memory_routines;
 pub mod pages;

@@ -1,26 +1,10 @@
-//! Memory routines and an allocator that use no more than SSE2.
+//! Memory routines that use no more than SSE2.
 //!
 //! A light gate saves only the low halves of sixteen vector registers. glibc's `memcpy` and its kin use AVX-512 where they
 //! can and would destroy the rest, which the guest still holds. These definitions take their place in every program that
-//! links this crate, and the allocator below takes the place of glibc's, whose `calloc` and `realloc` call glibc's own
-//! copies. None of them is meant to be faster than the originals.
+//! links this crate; [`crate::heap`] takes the place of glibc's allocator. None of them is meant to be faster than the originals.
 
 use core::arch::global_asm;
-
-/// Allocates from the kernel, not from the C library.
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
-/// Run before `main`: a child that is forked while another thread allocates finds the allocator's lock free, as it would
-/// find glibc's.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static MAKE_FORKABLE: extern "C" fn() = make_forkable;
-
-extern "C" fn make_forkable() {
-    // SAFETY: called once, before there is a second thread; it registers handlers with pthread_atfork.
-    unsafe { dlmalloc::enable_alloc_after_fork() };
-}
 
 global_asm!(
     // void *memcpy(void *rdi, const void *rsi, size_t rdx)
