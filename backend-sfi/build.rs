@@ -1,6 +1,11 @@
 //! Compiles the verifier's allow-list, `src/verify/instructions.rules`, into a table of one byte per
-//! iced-x86 `Code` and a list of refusal reasons.
+//! iced-x86 `Code` and a list of refusal reasons, and the table of common forms that follows from it.
 
+#[expect(dead_code, reason = "the crate reads what this writes, and uses more of it")]
+#[path = "src/verify/form.rs"]
+mod form;
+#[path = "build/forms.rs"]
+mod forms;
 #[path = "src/verify/kind.rs"]
 mod kind;
 
@@ -14,7 +19,9 @@ const RULES: &str = "src/verify/instructions.rules";
 const UNLISTED: &str = "not on the list";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    for source in ["build.rs", "build", "src/verify/form.rs"] {
+        println!("cargo::rerun-if-changed={source}");
+    }
     println!("cargo::rerun-if-changed={RULES}");
     println!("cargo::rerun-if-changed=src/verify/kind.rs");
     let text = fs::read_to_string(RULES).unwrap_or_else(|error| panic!("{RULES}: {error}"));
@@ -23,6 +30,9 @@ fn main() {
     fs::write(Path::new(&out).join("verify_rules.bin"), &table.bytes).expect("writing the rule table");
     fs::write(Path::new(&out).join("verify_reasons.rs"), format!("{:?}", table.reasons))
         .expect("writing the reasons");
+    let forms = forms::Forms::of(&table.bytes);
+    fs::write(Path::new(&out).join("verify_rows.bin"), &forms.rows).expect("writing the rows of forms");
+    fs::write(Path::new(&out).join("verify_forms.bin"), &forms.forms).expect("writing the forms");
 }
 
 struct Table {

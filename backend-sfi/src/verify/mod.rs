@@ -49,12 +49,14 @@
 //! 9. The last instruction is a jump.
 //! 10. `xrstor` is refused where protection keys are enabled: it could load their rights.
 
+mod form;
 mod fragment;
 mod kind;
 mod marks;
 mod operand;
 mod refusal;
 mod rules;
+mod short;
 
 pub use refusal::{InstructionBytes, Reason, Refusal};
 
