@@ -45,8 +45,10 @@ pub struct CodeCache {
     write: u64,
     bytes: usize,
     used: u32,
-    /// For each chunk whether its memory is this process's alone.
-    own: Vec<bool>,
+    /// For each chunk the value of `forks` when its memory became this process's alone.
+    own: Vec<u32>,
+    /// How often this memory has been shared with another process. To count is less than to mark all chunks.
+    forks: u32,
 }
 
 impl CodeCache {
@@ -55,7 +57,7 @@ impl CodeCache {
         let bytes = bytes.clamp(MINIMUM_BYTES, 1 << 30).next_multiple_of(CHUNK);
         let fail = |source| BackendError::Host { what: "cannot create the code cache", source };
         let [write, run] = map_twice(bytes).map_err(fail)?;
-        let mut cache = CodeCache { run, write, bytes, used: HEADER, own: vec![true; bytes / CHUNK] };
+        let mut cache = CodeCache { run, write, bytes, used: HEADER, own: vec![0; bytes / CHUNK], forks: 0 };
         for (index, target) in gate::entry_points().into_iter().enumerate() {
             let mut trampoline = [0u8; 16];
             trampoline[..6].copy_from_slice(&[0xff, 0x25, 2, 0, 0, 0]); // jmp qword ptr [rip + 2]
@@ -147,16 +149,16 @@ impl CodeCache {
     /// From now on another process has this memory too: called before a fork. Most children end or exec soon, having added
     /// little, and most parents have translated by then what they do between two forks.
     pub fn share(&mut self) {
-        self.own.fill(false);
+        self.forks += 1;
     }
 
     /// Makes some bytes this process's alone, and with them what else their chunks hold. Threads may be running there.
     fn own(&mut self, range: Range<usize>) {
         for chunk in range.start / CHUNK..=(range.end - 1) / CHUNK {
-            if !self.own[chunk] {
+            if self.own[chunk] != self.forks {
                 self.copy_chunk(chunk)
                     .unwrap_or_else(|error| panic!("no memory for translated code: {error}"));
-                self.own[chunk] = true;
+                self.own[chunk] = self.forks;
             }
         }
     }

@@ -16,6 +16,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions};
 use crate::cache::{self, CodeCache, Gate};
 use crate::context::{self, Context};
 use crate::fragments::{Emitted, Index, PAGE};
+use crate::hints::{Hints, Way};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
 use crate::report::report;
@@ -30,6 +31,7 @@ use crate::window;
 mod change;
 mod dump;
 mod faults;
+mod forks;
 mod stored;
 
 use faults::execute_fault;
@@ -69,6 +71,8 @@ pub struct Engine {
     perf: Option<PerfMap>,
     dump: Option<File>,
     store: Option<Store>,
+    /// What forked children translate; none before the first fork.
+    hints: Option<Hints>,
 }
 
 struct Lookup<'a> {
@@ -191,6 +195,7 @@ impl Engine {
             perf,
             dump,
             store,
+            hints: None,
             cache,
             table,
         })
@@ -219,6 +224,7 @@ impl Engine {
         if let Some(address) = self.find(guest) {
             return Ok(address);
         }
+        self.note_missing(guest, Way::Direct);
         if self.take_stored(guest)
             && let Some(address) = self.find(guest)
         {
@@ -229,6 +235,7 @@ impl Engine {
 
     /// Like [`Engine::entry`], and from now on indirect branches to the address find it.
     pub fn indirect_entry(&mut self, guest: u32) -> Result<u64, Fault> {
+        self.note_missing(guest, Way::Indirect);
         if self.take_stored(guest)
             && let (Some(_), Some(address)) = (self.table.get(guest), self.find(guest))
         {
@@ -474,7 +481,9 @@ impl Engine {
     /// A jump through a linkage table that had not been resolved when it was translated has been carried out by the
     /// runtime: it is translated again, to be taken as it stands once it has settled.
     pub fn note_unsettled(&mut self, guest: u32) {
-        *self.waits.entry(guest).or_default() += 1;
+        self.note_missing(guest, Way::Unsettled);
+        let waits = self.waits.entry(guest).or_default();
+        *waits = waits.saturating_add(1);
         self.drop_stored(guest);
         self.retire_at(guest);
     }

@@ -16,6 +16,7 @@ mod far;
 pub mod fragments;
 pub mod gate;
 mod heap;
+pub mod hints;
 pub mod listing;
 mod memory_routines;
 pub mod pages;
@@ -329,7 +330,7 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn before_fork(&self) -> Result<(), BackendError> {
         let mut engine = self.engine();
-        engine.cache.share();
+        engine.prepare_fork();
         self.held_over_fork.hold(engine, self.threads());
         Ok(())
     }
@@ -343,7 +344,7 @@ unsafe impl IsolationBackend for SfiBackend {
             return Err(BackendError::Unsupported { backend: Self::NAME, what: "be forked unannounced" });
         };
         threads.keep_own();
-        engine.keep_nothing();
+        engine.be_child();
         Ok(())
     }
 

@@ -52,6 +52,14 @@ pub fn map(at: Option<u64>, length: u64, protection: i32, flags: i32) -> io::Res
     Ok(address as u64)
 }
 
+/// Anonymous memory that forked children share, all zero.
+pub fn map_shared(length: usize) -> io::Result<u64> {
+    let (rights, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: never replaces a mapping: the kernel chooses the address.
+    let address = unsafe { libc::mmap(core::ptr::null_mut(), length, rights, kind, -1, 0) };
+    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address as u64) }
+}
+
 /// A file to be read, privately. Where it becomes shorter, reading faults.
 pub fn map_file(file: &std::fs::File, length: usize) -> io::Result<u64> {
     let fd = std::os::fd::AsRawFd::as_raw_fd(file);

@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// A forked child keeps nothing.
-    pub fn keep_nothing(&mut self) {
+    pub(super) fn keep_nothing(&mut self) {
         if let Some(store) = &mut self.store {
             store.forget_fresh();
         }
@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// The file that code comes from, and where it ends, if it is a file's and the guest cannot store into it.
-    fn unwritable_file_code(&self, guest: u32) -> Option<(CodeOrigin, u64)> {
+    pub(super) fn unwritable_file_code(&self, guest: u32) -> Option<(CodeOrigin, u64)> {
         let (CodeSource::File(origin), end) = self.pages.code.get(u64::from(guest))? else { return None };
         let (rights, rights_end) = self.pages.rights.get(u64::from(guest))?;
         (!rights.contains(Rights::WRITE)).then_some((origin, end.min(rights_end)))
