@@ -9,6 +9,7 @@ mod forms;
 pub(super) mod host_state;
 pub(super) mod jumps;
 pub(super) mod loads;
+mod processor;
 pub(super) mod registers;
 mod snippet;
 pub(super) mod stores;
