@@ -15,6 +15,7 @@ mod packages;
 mod source;
 mod tidy;
 mod tree;
+mod vm;
 
 /// The developer's commands of Endo.
 #[derive(Parser)]
@@ -38,26 +39,36 @@ enum Command {
     CheckAarch64,
     /// Install the Debian packages that the tests run or need.
     Packages,
+    /// Run commands or tests in an emulated machine with protection keys.
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status.into(),
         Err(error) => {
-            let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
-            eprintln!("error: {}", reasons.join(": "));
+            eprintln!("error: {}", reasons(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// An error with all its causes, on one line if none has more.
+fn reasons(error: &anyhow::Error) -> String {
+    let reasons: Vec<String> = error.chain().map(ToString::to_string).collect();
+    reasons.join(": ")
+}
+
+/// Carries a command out; the result is the status to exit with.
+fn run(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Ci(arguments) => ci::run(&arguments),
-        Command::Tidy(arguments) => tidy::run(&arguments),
-        Command::Bless(arguments) => bless::run(&arguments),
-        Command::Deny => deny::run(),
-        Command::CheckAarch64 => check_aarch64::run(),
-        Command::Packages => packages::run(),
+        Command::Ci(arguments) => ci::run(&arguments)?,
+        Command::Tidy(arguments) => tidy::run(&arguments)?,
+        Command::Bless(arguments) => bless::run(&arguments)?,
+        Command::Deny => deny::run()?,
+        Command::CheckAarch64 => check_aarch64::run()?,
+        Command::Packages => packages::run()?,
+        Command::Vm(arguments) => return vm::run(&arguments),
     }
+    Ok(0)
 }
