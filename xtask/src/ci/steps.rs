@@ -84,6 +84,15 @@ pub(super) const STEPS: &[Step] = &[
             &["cargo", "test", "--workspace", "--profile", "ci", "--locked", "--no-fail-fast"],
         )
     },
+    Step {
+        has_tests: true,
+        ..step(
+            "machine",
+            "what needs protection keys works in an emulated machine that has them",
+            10,
+            &["xtask", "vm", "tests"],
+        )
+    },
     step(
         "binary",
         "the fast paths of the executable leave vector registers alone",
