@@ -21,6 +21,8 @@ use crate::verify::ContextSlots;
 pub const SPILL_R11: usize = 0;
 /// Scratch slots of multi-instruction sequences.
 pub const SPILL_SCRATCH: usize = 1;
+/// The slot of a register that holds an address meanwhile.
+pub const SPILL_ADDRESS: usize = 2;
 /// How many spill slots there are.
 pub const SPILL_SLOTS: usize = 4;
 

@@ -167,7 +167,6 @@ impl Engine {
                 syscall: constants.syscall,
                 miss: cache.gate(Gate::Miss),
             },
-            protection_keys: core::arch::x86_64::__cpuid_count(7, 0).ecx & (1 << 4) != 0,
         };
         let perf = config
             .perf_map

@@ -9,7 +9,7 @@ use endo_core::Registers;
 use endo_core::arch::Gpr;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::context::{SPILL_R11, SPILL_SCRATCH, SPILL_SLOTS};
+use crate::context::{SPILL_ADDRESS, SPILL_R11, SPILL_SCRATCH, SPILL_SLOTS};
 use crate::fragments::{Fragment, Index};
 use crate::translate::classify::{Class, classify};
 use crate::translate::segment::segment_base;
@@ -168,6 +168,15 @@ fn unwind(
         Class::Plain | Class::Stack if segment_base(instruction).is_some() => {
             unwind_based(instruction, done, spilled, registers)
         }
+        // What was parked gets its own value back, whether it has been overwritten or not.
+        Class::RestoreState => {
+            let parked = |host: &&Instruction| stores_context(host) && host.op1_kind() == OpKind::Register;
+            for register in done.iter().filter(parked).map(Instruction::op1_register) {
+                let slot = if register == Register::RAX { SPILL_SCRATCH } else { SPILL_ADDRESS };
+                registers.gpr[register.number()] = spilled[slot];
+            }
+            if done.iter().any(|host| host.mnemonic() == instruction.mnemonic()) { after } else { at }
+        }
         // The way out behind it: it has been carried out.
         Class::Leave | Class::String if done.iter().any(|host| host.mnemonic() == instruction.mnemonic()) => {
             after
@@ -272,6 +281,20 @@ mod tests {
             (standing.expect("a state is known everywhere"), registers.get(Gpr::R11))
         };
         starts.into_iter().map(at).collect()
+    }
+
+    #[test]
+    fn a_state_is_loaded_or_not() {
+        // xrstor [rcx]: parked, cut, loaded, whole again, way out; before that the entry.
+        let guest = [0x0f, 0xae, 0x29];
+        let (at, after) = (Standing::At(GUEST), Standing::After(GUEST + 3));
+        let found: Vec<Standing> = standings(&guest).into_iter().map(|(standing, _)| standing).collect();
+        assert!(found.ends_with(&[at, at, at, after, after]), "{found:?}");
+        // xrstor fs:[rax]: another register parked, base, base and operand added, none; then the same; whole again in two steps.
+        let guest = [0x64, 0x0f, 0xae, 0x28];
+        let after = Standing::After(GUEST + 4);
+        let found: Vec<Standing> = standings(&guest).into_iter().map(|(standing, _)| standing).collect();
+        assert!(found.ends_with(&[at, at, at, at, at, at, at, after, after, after]), "{found:?}");
     }
 
     /// The way out behind an instruction: the last jump of its fragment's body.

@@ -5,13 +5,13 @@
 mod cases;
 
 use cases::{CACHE, Case, OTHER, OTHER_BYTES, PLACE, layout, verifier};
-use endo_sfi::verify::{Claims, Layout, Reason, Refusal, Verifier};
+use endo_sfi::verify::{Claims, Reason, Refusal, Verifier};
 
 const PASS: &str = include_str!("verifier/pass.txt");
 const FAIL: &str = include_str!("verifier/fail.txt");
 
 fn admit(case: &Case) -> (Verifier, Result<(), Refusal>) {
-    let mut verifier = verifier(Layout { protection_keys: case.protection_keys, ..layout() });
+    let mut verifier = verifier(layout());
     let result = verifier.admit(PLACE, &case.bytes, &Claims { indirect_entries: &case.indirect_entries });
     (verifier, result)
 }

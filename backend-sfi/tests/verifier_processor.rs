@@ -64,7 +64,6 @@ fn admitted(random: &mut Random) -> Vec<Vec<u8>> {
         cache: CACHE..CACHE + 0x1_0000,
         context: ContextSlots { spill: -0x80..-0x40, guest_bases: -0x40..-0x30, exit_info: -0x30 },
         gates: Gates { link: CACHE, syscall: CACHE + 0x40, special: CACHE + 0x80, miss: CACHE + 0xc0 },
-        protection_keys: false,
     });
     let mut samples: HashMap<Code, usize> = HashMap::new();
     let mut seen = HashSet::new();

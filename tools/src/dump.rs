@@ -39,7 +39,6 @@ pub fn fragment(bytes: &[u8], start: u32) -> (String, u32) {
             syscall: constants.syscall,
             miss: CACHE + 0xc0,
         },
-        protection_keys: false,
     });
     let verdict = match verifier.admit(PLACE, translator.code(), &Claims { indirect_entries: &claimed }) {
         Ok(()) => "verified".to_owned(),

@@ -15,7 +15,7 @@ use crate::verify::Layout;
 pub(super) fn open(config: &BackendConfig, layout: &Layout) -> Option<Store> {
     // A dump is to show how the translator works.
     let config = config.store.as_ref().filter(|_| config.fragment_dump.is_none())?;
-    let baked = format!("{:?} {}", layout.context, layout.protection_keys);
+    let baked = format!("{:?}", layout.context);
     Store::new(config, baked.as_bytes()).ok()
 }
 

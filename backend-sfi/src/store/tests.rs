@@ -249,7 +249,6 @@ fn verifier(gates: u64) -> Verifier {
         cache: gates..gates + 0x10_0000,
         context: ContextSlots { spill: -1024..-992, guest_bases: -992..-976, exit_info: -976 },
         gates: Gates { link: gates, special: gates + 16, syscall: gates + 32, miss: gates + 48 },
-        protection_keys: false,
     })
 }
 

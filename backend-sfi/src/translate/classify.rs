@@ -36,6 +36,8 @@ pub enum Class {
     Return,
     /// `syscall`.
     Syscall,
+    /// `xrstor`.
+    RestoreState,
     /// Emulated, or refused, by the runtime.
     Special,
 }
@@ -63,7 +65,7 @@ pub fn classify(instruction: &Instruction) -> Class {
     }
 }
 
-const ALL: [Class; 15] = [
+const ALL: [Class; 16] = [
     Class::Plain,
     Class::Nothing,
     Class::Stack,
@@ -78,6 +80,7 @@ const ALL: [Class; 15] = [
     Class::IndirectCall,
     Class::Return,
     Class::Syscall,
+    Class::RestoreState,
     Class::Special,
 ];
 
@@ -101,6 +104,7 @@ fn decide(instruction: &Instruction) -> Class {
         }
         M::Loop | M::Loope | M::Loopne | M::Jrcxz | M::Jecxz => return Class::CounterJump,
         M::Syscall => return Class::Syscall,
+        M::Xrstor | M::Xrstor64 => return Class::RestoreState,
         _ => {}
     }
     match instruction.flow_control() {

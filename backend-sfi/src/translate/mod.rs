@@ -17,6 +17,7 @@ mod plain;
 mod restore;
 pub mod segment;
 mod stack;
+mod xrstor;
 
 use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
@@ -374,6 +375,7 @@ impl Translator {
             Class::IndirectCall => self.indirect_call(instruction),
             Class::Return => self.return_(instruction),
             Class::Syscall => self.syscall(instruction),
+            Class::RestoreState => self.restore_state(instruction),
             Class::Special => self.special(instruction.ip() as u32),
         }
     }

@@ -118,7 +118,7 @@ impl Translator {
     }
 
     /// A register that the instruction has nothing to do with, and that can be named beside its others.
-    fn unused_register(&mut self, instruction: &Instruction) -> Option<RegisterNumber> {
+    pub(super) fn unused_register(&mut self, instruction: &Instruction) -> Option<RegisterNumber> {
         let used = self.info.info(instruction).used_registers();
         let is_unused =
             |candidate: &Register| !used.iter().any(|other| other.register().full_register() == *candidate);

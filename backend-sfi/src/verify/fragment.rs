@@ -82,7 +82,7 @@ enum Pending {
     Syscall,
 }
 
-/// A `mov r32, r32` of one register onto itself.
+/// A `mov r32, r32` of one register onto itself, or `movzx eax, al`, which is noted as al.
 #[derive(Clone, Copy, Eq, PartialEq, Debug)]
 struct Confined {
     register: Register,
@@ -349,10 +349,11 @@ impl Walk<'_> {
                 }
             }
             Kind::Xrstor => {
-                if self.layout.protection_keys {
-                    return Err(Reason::ProtectionKeys);
-                }
                 self.operands(step)?;
+                match self.latest {
+                    Some(Confined { register: Register::AL, at }) => self.findings.seal(at, step.at),
+                    _ => return Err(Reason::StateMask),
+                }
             }
         }
         self.track_confined(step, kind);
@@ -464,7 +465,11 @@ impl Walk<'_> {
     }
 
     fn track_confined(&mut self, step: &Step<'_>, kind: Kind) {
-        let confined = if kind == Kind::Mov { confined_register(step) } else { None };
+        let confined = match kind {
+            Kind::Mov => confined_register(step),
+            Kind::Movzx if *step.bytes == operand::CUT_MASK => Some(Register::AL),
+            _ => None,
+        };
         self.before = self.latest;
         self.latest = confined.map(|register| Confined { register, at: step.at });
     }

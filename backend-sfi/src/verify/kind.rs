@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     Dispatch,
     /// Addresses memory through a register that its encoding does not name.
     Implicit,
-    /// `xrstor`: depends on the processor's protection keys.
+    /// `xrstor`: behind `movzx eax, al`, which leaves it nothing of what guests do not have.
     Xrstor,
 }
 

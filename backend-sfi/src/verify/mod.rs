@@ -47,7 +47,7 @@
 //!    eight aligned bytes may later be made to lead to another such place.
 //! 8. A claimed indirect entry is a boundary whose instruction is `mov r11, fs:[first spill slot]`.
 //! 9. The last instruction is a jump.
-//! 10. `xrstor` is refused where protection keys are enabled: it could load their rights.
+//! 10. `xrstor` comes directly behind `movzx eax, al`, so that it loads none of the rights of protection keys. No boundary on it.
 
 mod form;
 mod fragment;
@@ -73,8 +73,6 @@ pub struct Layout {
     pub context: ContextSlots,
     /// Where emitted code may leave the cache.
     pub gates: Gates,
-    /// Whether the kernel has enabled protection keys (CPUID OSPKE).
-    pub protection_keys: bool,
 }
 
 /// Displacements from fs of what emitted code may access there.

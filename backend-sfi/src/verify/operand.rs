@@ -158,5 +158,8 @@ pub(super) fn reloads_r11(bytes: &[u8], slot: i32) -> bool {
 /// `jmp qword ptr gs:[r11*8]`.
 pub(super) const DISPATCH: [u8; 9] = [0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0];
 
+/// `movzx eax, al`: what is left of a mask of state components are those that guests have.
+pub(super) const CUT_MASK: [u8; 3] = [0x0f, 0xb6, 0xc0];
+
 /// `lea r11, [rip + 5]`: the address behind the `jmp rel32` that follows it.
 pub(super) const LOAD_RETURN: [u8; 7] = [0x4c, 0x8d, 0x1d, 5, 0, 0, 0];

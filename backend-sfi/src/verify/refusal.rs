@@ -126,9 +126,9 @@ pub enum Reason {
     /// A jump to the system call gate without the return address in r11, or the reverse.
     #[error("system call sequence is not `lea r11, [return]; jmp gate`, with the return behind it")]
     SyscallSequence,
-    /// An `xrstor` where it could load protection key rights.
-    #[error("xrstor where protection keys are enabled")]
-    ProtectionKeys,
+    /// An `xrstor` that could load the rights of protection keys, or other state that guests do not have.
+    #[error("xrstor not directly behind `movzx eax, al`")]
+    StateMask,
     /// The last instruction does not jump.
     #[error("execution falls off the end")]
     FallsThrough,

@@ -1,7 +1,6 @@
 //! Fragments written as text, and the layout they are written for.
 //!
-//! A case begins with `== name`. Then come `reason: Reason` (its variant), `protection-keys` if the processor has
-//! them, and lines of bytes with `;` comments. A line's leading `!` marks the refused instruction. Apart from
+//! A case begins with `== name`. Then come `reason: Reason` (its variant) and lines of bytes with `;` comments. A line's leading `!` marks the refused instruction. Apart from
 //! two-digit hexadecimal bytes a line may hold
 //!
 //! ```text
@@ -28,7 +27,6 @@ pub(crate) fn layout() -> Layout {
         cache: CACHE..CACHE + 0x10_0000,
         context: ContextSlots { spill: -0x80..-0x40, guest_bases: -0x40..-0x30, exit_info: -0x30 },
         gates: Gates { link: CACHE, syscall: CACHE + 0x40, special: CACHE + 0x80, miss: CACHE + 0xc0 },
-        protection_keys: false,
     }
 }
 
@@ -43,7 +41,6 @@ pub(crate) fn verifier(layout: Layout) -> Verifier {
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) reason: Option<String>,
-    pub(crate) protection_keys: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) indirect_entries: Vec<u32>,
     /// Offset of the instruction marked with `!`.
@@ -70,8 +67,6 @@ impl Case {
         for line in lines.filter(|line| !line.starts_with('#')) {
             if let Some(reason) = line.strip_prefix("reason: ") {
                 case.reason = Some(reason.into());
-            } else if line == "protection-keys" {
-                case.protection_keys = true;
             } else {
                 case.line(line, &mut labels, &mut fields);
             }

@@ -22,13 +22,15 @@ struct State {
     /// Registers known to be below 2^32.
     narrow: Vec<Register>,
     stack: Stack,
+    /// Whether rax is below 256.
+    is_mask_cut: bool,
     /// The address in r11, if it was loaded as a constant.
     return_address: Option<u64>,
 }
 
 impl State {
     fn at_boundary() -> State {
-        State { narrow: Vec::new(), stack: Stack::Inside, return_address: None }
+        State { narrow: Vec::new(), stack: Stack::Inside, is_mask_cut: false, return_address: None }
     }
 }
 
@@ -80,6 +82,10 @@ impl Oracle<'_> {
         forbidden(instruction, info)?;
         for memory in info.used_memory() {
             self.memory(state, instruction, memory)?;
+        }
+        let loads_state = matches!(instruction.mnemonic(), Mnemonic::Xrstor | Mnemonic::Xrstor64);
+        if loads_state && !state.is_mask_cut {
+            return Err("loads any state".into());
         }
         self.control(state, instruction)?;
         self.effects(state, instruction, info);
@@ -157,6 +163,9 @@ impl Oracle<'_> {
             let register = used.register().full_register();
             if writes(used.access()) {
                 state.narrow.retain(|&narrow| narrow != register);
+            }
+            if writes(used.access()) && register == Register::RAX {
+                state.is_mask_cut = instruction.code() == Code::Movzx_r32_rm8;
             }
             if writes(used.access()) && register == Register::R11 {
                 state.return_address = None;

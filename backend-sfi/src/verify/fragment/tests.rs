@@ -13,7 +13,6 @@ fn layout() -> Layout {
         cache: start..start + 0x10_0000,
         context: ContextSlots { spill: -128..-96, guest_bases: -96..-80, exit_info: -80 },
         gates: Gates { link: start, syscall: start + 16, special: start + 32, miss: start + 48 },
-        protection_keys: false,
     }
 }
 
