@@ -25,7 +25,7 @@ unsafe extern "C" fn newfstatat(file: u64, path: u64, status: u64, flags: u64, _
     }
     // SAFETY: the address lies in the guest's window, which ends below 4 GiB, and the caller vouches for the rest.
     let start = unsafe { copy::load_word(HostAddr(path as usize)) };
-    if !start.is_some_and(|word| word.to_le_bytes()[0] == 0) {
+    if start.is_none_or(|word| word.to_le_bytes()[0] != 0) {
         return FastEntry::FALL_BACK;
     }
     // SAFETY: what the kernel writes lies in the guest's window.
