@@ -39,7 +39,7 @@ fn answered_by(row: &Row) -> String {
             FastKind::Check => "kernel, directly".to_owned(),
             FastKind::Call => "vDSO".to_owned(),
         },
-        Class::Check if fast_path == FastKind::Check => "kernel, directly or after a look".to_owned(),
+        Class::Check if fast_path != FastKind::None => "kernel, directly or after a look".to_owned(),
         Class::Check => "kernel, after a look".to_owned(),
         Class::Emulate => "monitor".to_owned(),
         Class::Deny(_) => "nobody".to_owned(),
