@@ -43,6 +43,15 @@ pub(super) mod flags {
         | libc::CLONE_PARENT as u64
         | libc::CLONE_PTRACE as u64
         | libc::CLONE_UNTRACED as u64;
+    /// Each makes a namespace.
+    pub(crate) const NAMESPACES: u64 = libc::CLONE_NEWNS as u64
+        | libc::CLONE_NEWCGROUP as u64
+        | libc::CLONE_NEWUTS as u64
+        | libc::CLONE_NEWIPC as u64
+        | libc::CLONE_NEWUSER as u64
+        | libc::CLONE_NEWPID as u64
+        | libc::CLONE_NEWNET as u64
+        | libc::CLONE_NEWTIME as u64;
     /// What the monitor does itself, in guest memory and for guest registers.
     pub(crate) const OWN: u64 =
         SETTLS | PARENT_SETTID | CHILD_CLEARTID | CHILD_SETTID | CLEAR_SIGHAND | DETACHED;
@@ -208,7 +217,9 @@ fn check(request: &CloneRequest) -> Result<(), Errno> {
     if has_lonely_part || contradicts_itself || !is_told {
         return Err(Errno::EINVAL);
     }
-    if has(flags::SETTLS) && request.tls >= ADDRESS_END {
+    // As with `unshare`: ids and /proc are to mean to the monitor what they mean to the guest.
+    let wants_namespaces = !has(flags::THREAD) && request.flags & flags::NAMESPACES != 0;
+    if wants_namespaces || has(flags::SETTLS) && request.tls >= ADDRESS_END {
         return Err(Errno::EPERM);
     }
     Ok(())

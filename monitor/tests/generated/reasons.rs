@@ -43,9 +43,14 @@ pub(crate) const REASONS: &[(&[&str], &str, &str)] = &[
         "A forged sender goes to oneself only, as with the kernel; the structure is copied.",
     ),
     (
-        &["fork", "vfork", "clone", "clone3"],
-        "EINVAL, EPERM",
-        "The child starts under the monitor. Ids, thread pointer and stack are set by the monitor; namespaces are not made.",
+        &["fork", "vfork"],
+        "EAGAIN, ENOMEM",
+        "The child starts under the monitor; nothing else is refused than for lack of something.",
+    ),
+    (
+        &["clone", "clone3"],
+        "EINVAL, EPERM, ENOSYS, EAGAIN",
+        "The child starts under the monitor. Ids, thread pointer and stack are set by the monitor. EPERM: namespaces are not made. ENOSYS: a process that shares memory and runs on beside its parent, which two monitors would have to share. EAGAIN: a thread of a child of `vfork`.",
     ),
     (
         &["execve", "execveat"],
