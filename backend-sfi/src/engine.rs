@@ -138,8 +138,7 @@ impl Manner {
     }
 }
 
-/// As many bytes of fragments and of the books about them may be dead whatever lives. More are kept while more than that lives: to
-/// translate what lives again costs less then than what has died did.
+/// As many bytes may be dead whatever lives; more, while more lives, which it costs more to translate again.
 const MOST_DEAD: usize = 8 << 20;
 /// About as many bytes are kept about a fragment.
 const BOOKS: usize = 256;
@@ -205,8 +204,7 @@ impl Engine {
         Arc::clone(&self.threads)
     }
 
-    /// Whether there is room for what one request of a guest may make it translate, and the cache is not mostly a grave of code
-    /// that has changed.
+    /// Whether there is room for what one request of a guest may make it translate, and most of the cache is alive.
     pub fn has_room(&self) -> bool {
         let is_grave =
             self.dead >= MOST_DEAD && self.dead > (self.cache.used() + self.index.count() * BOOKS) / 2;
