@@ -79,14 +79,17 @@ static void die_of_signal(void) {
 }
 
 static void *end_later(void *argument) {
-    sleep_ms(10);
-    // The first thread is no more than an entry in the list of processes.
-    char text[64];
+    // The first thread is no more than an entry in the list of processes, as soon as it has got that far.
+    char text[64], *state = NULL;
     snprintf(text, sizeof text, "/proc/self/task/%d/stat", getpid());
-    int file = open(text, O_RDONLY);
-    char stat[512] = "";
-    read(file, stat, sizeof stat - 1);
-    char *state = strrchr(stat, ')');
+    for (int i = 0; i < 500 && !(state && state[2] == 'Z'); i++) {
+        sleep_ms(10);
+        int file = open(text, O_RDONLY);
+        static char stat[512];
+        stat[read(file, stat, sizeof stat - 1)] = 0;
+        close(file);
+        state = strrchr(stat, ')');
+    }
     printf("leader is %c\n", state ? state[2] : '?');
     fflush(stdout);
     if (argument)
