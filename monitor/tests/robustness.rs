@@ -34,8 +34,8 @@ struct Slack {
     kibibytes: u64,
 }
 
-/// What any program may.
-const LITTLE: Slack = Slack { mappings: 8, kibibytes: 3 << 10 };
+/// What any program may: the stacks of as many threads as have been on their way out at a time are kept for the next.
+const LITTLE: Slack = Slack { mappings: 64, kibibytes: 3 << 10 };
 /// A program that changes code: what was translated from the old is kept until it is worth while to begin anew, and where it
 /// forks, each piece of the cache becomes a mapping of its own.
 const UNTIL_CLEARED: Slack = Slack { mappings: 96, kibibytes: 16 << 10 };
