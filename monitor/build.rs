@@ -47,8 +47,28 @@ fn main() {
     write("fast_paths.rs", table_of_entries(architecture).as_bytes());
     // Half of the work of the dynamic linker at each start of endo is relocations: thousands, all of one kind.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    link_unwinder_statically();
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=static=endo_fast");
+}
+
+/// Takes the unwinder from the compiler's archive instead of its shared library, which is one library less to find, map and
+/// relocate at each start, and whose constructor asks the processor questions that cost a virtual machine an exit each. Without a C
+/// compiler that says where the archive is everything stays as it was.
+fn link_unwinder_statically() {
+    let target = env::var("TARGET").unwrap_or_default();
+    let is_native = env::var("HOST").is_ok_and(|host| host == target);
+    if !is_native || env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu") {
+        return;
+    }
+    let answer = std::process::Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
+    let Some(archive) = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok()) else { return };
+    let archive = Path::new(archive.trim());
+    // A compiler that has none answers with the bare name.
+    if let (true, Some(folder)) = (archive.is_file(), archive.parent()) {
+        println!("cargo::rustc-link-search=native={}", folder.display());
+        println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
+    }
 }
 
 /// Declarations of the functions, and the table that has them at their calls' numbers.
