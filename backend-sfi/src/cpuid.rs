@@ -1,9 +1,10 @@
 //! CPUID as a guest sees it: the processor's, less what the translator does not offer.
 //!
-//! The instruction itself costs a VM exit of microseconds under a hypervisor, so each leaf is asked for once.
+//! The instruction itself costs a VM exit of microseconds under a hypervisor, so each leaf is asked for once, and the
+//! answers are handed on when the process executes another program.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// eax, ebx, ecx, edx.
 pub type Leaf = [u32; 4];
@@ -40,9 +41,35 @@ const HIDDEN: &[(u32, u32, usize, u32, &str)] = &[
 
 /// What CPUID answers in a guest.
 pub fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
+    *known().entry((leaf, subleaf)).or_insert_with(|| filtered(leaf, subleaf))
+}
+
+fn known() -> MutexGuard<'static, HashMap<(u32, u32), Leaf>> {
     static KNOWN: OnceLock<Mutex<HashMap<(u32, u32), Leaf>>> = OnceLock::new();
-    let mut known = KNOWN.get_or_init(Mutex::default).lock().expect("nothing panics while it is held");
-    *known.entry((leaf, subleaf)).or_insert_with(|| filtered(leaf, subleaf))
+    KNOWN.get_or_init(Mutex::default).lock().expect("nothing panics while it is held")
+}
+
+/// Bytes of an answer, with its question.
+const ANSWER_BYTES: usize = 6 * 4;
+
+/// What has been asked so far. The C library of every program asks the same forty questions when it starts.
+pub(crate) fn bequest() -> Vec<u8> {
+    let known = known();
+    let words =
+        known.iter().flat_map(|(&(leaf, subleaf), answer)| [leaf, subleaf].into_iter().chain(*answer));
+    words.flat_map(u32::to_le_bytes).collect()
+}
+
+/// Takes over what a program before an exec has asked.
+pub(crate) fn inherit(bequest: &[u8]) {
+    let mut known = known();
+    for bytes in bequest.as_chunks::<ANSWER_BYTES>().0 {
+        let word = |index: usize| {
+            let at = index * 4;
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        known.insert((word(0), word(1)), [word(2), word(3), word(4), word(5)]);
+    }
 }
 
 fn filtered(leaf: u32, subleaf: u32) -> Leaf {
@@ -72,6 +99,17 @@ mod tests {
         assert_eq!(cpuid(7, 0)[1] & (1 << 11), 0, "RTM");
         assert_eq!(cpuid(7, 0)[2] & (1 << 3), 0, "PKU");
         assert_eq!(cpuid(0xd, 0)[0] & !crate::gate::VECTOR_COMPONENTS, 0);
+    }
+
+    #[test]
+    fn what_was_asked_is_known_after_an_exec() {
+        const LEAF: u32 = 0x4fff_0000;
+        let bytes: Vec<u8> = [LEAF, 7, 1, 2, 3, 4].into_iter().flat_map(u32::to_le_bytes).collect();
+        inherit(&bytes);
+        inherit(&bytes[..23]);
+        assert_eq!(cpuid(LEAF, 7), [1, 2, 3, 4], "no processor has this leaf");
+        let left = bequest();
+        assert!(left.as_chunks::<ANSWER_BYTES>().0.iter().any(|answer| answer[..] == bytes[..]));
     }
 
     #[test]

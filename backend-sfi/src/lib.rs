@@ -189,6 +189,7 @@ unsafe impl IsolationBackend for SfiBackend {
     fn new(config: BackendConfig) -> Result<Self, BackendError> {
         Self::probe()?;
         window::reserve()?;
+        cpuid::inherit(&config.bequest);
         let engine = Engine::new(&config)?;
         Ok(SfiBackend {
             fast_paths: config.fast_paths,
@@ -366,6 +367,10 @@ unsafe impl IsolationBackend for SfiBackend {
 
     fn keep_work(&self) {
         self.engine().save();
+    }
+
+    fn bequest(&self) -> Vec<u8> {
+        cpuid::bequest()
     }
 
     fn statistics(&self) -> Vec<Statistic> {

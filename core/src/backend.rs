@@ -129,6 +129,8 @@ pub struct BackendConfig {
     pub fragment_dump: Option<PathBuf>,
     /// Where a translating backend keeps translations for later processes, if wanted.
     pub store: Option<StoreConfig>,
+    /// What the backend of the program before an exec left behind, in the same process: see [`IsolationBackend::bequest`].
+    pub bequest: Vec<u8>,
 }
 
 /// Where translations are kept from one process to the next.
@@ -405,6 +407,12 @@ pub unsafe trait IsolationBackend: Send + Sync + Sized + 'static {
     /// Keeps what later processes can use of this one's work (see [`BackendConfig::store`]). Called when the process is
     /// about to end, or to execute another program.
     fn keep_work(&self) {}
+
+    /// What would spare the backend of the program that this process is about to execute some work. It comes to it, unchanged,
+    /// as [`BackendConfig::bequest`], and no guest sees it.
+    fn bequest(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// Figures for `--stats`.
     fn statistics(&self) -> Vec<Statistic> {

@@ -15,7 +15,7 @@ use crate::backends::{self, BackendChoice};
 use crate::launch::Guest;
 use crate::loader::{self, Program};
 use crate::persist::{Off, Persistence, Wish};
-use crate::process::{Ending, Handover, Legacy, Report};
+use crate::process::{Ending, Handover, Report};
 use crate::syscall::trace;
 
 /// Options of `endo run`.
@@ -133,7 +133,7 @@ pub fn resume(handover: &Handover) -> i32 {
         let arguments: Vec<&CStr> = handover.arguments.iter().map(CString::as_c_str).collect();
         trace::exec_succeeded(&program.exec_name, &arguments);
         let environment: Vec<&CStr> = handover.environment.iter().map(CString::as_c_str).collect();
-        start(&options, program, &arguments, &environment, Some(handover.legacy))
+        start(&options, program, &arguments, &environment, Some(handover))
     });
     outcome.unwrap_or_else(|failure| {
         eprintln!("{failure}");
@@ -146,7 +146,7 @@ fn start(
     program: Program,
     arguments: &[&CStr],
     environment: &[&CStr],
-    legacy: Option<Legacy>,
+    before: Option<&Handover>,
 ) -> Result<i32, Failure> {
     let persistence = Persistence::open(&options.kept());
     let config = BackendConfig {
@@ -155,6 +155,7 @@ fn start(
         verify: options.verify.into(),
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
         fragment_dump: options.dump_fragments.clone(),
+        bequest: before.map(|before| before.bequest.clone()).unwrap_or_default(),
         ..BackendConfig::default()
     };
     let name = program.exec_name.to_string_lossy().into_owned();
@@ -163,6 +164,7 @@ fn start(
     let not_kept = persistence.store.err();
     let report = options.stats.then(|| report(Arc::clone(&calls), not_kept));
     let scatter = persistence.scatter;
+    let legacy = before.map(|before| before.legacy);
     let guest = Guest { program, arguments, environment, legacy, options: &handed_on, scatter, report };
     let ending = if options.stats {
         backends::run(options.backend, config, calls, guest)
@@ -201,6 +203,14 @@ impl RunOptions {
             "--backend" => BackendChoice::from_str(value, false).map(|choice| self.backend = choice).is_ok(),
             "--verify" => VerifyChoice::from_str(value, false).map(|choice| self.verify = choice).is_ok(),
             "--inherited-log" => value.parse().map(|log| self.inherited_log = Some(log)).is_ok(),
+            "--cache-dir" => {
+                self.cache_dir = Some(value.into());
+                true
+            }
+            "--no-cache" => {
+                self.no_cache = true;
+                true
+            }
             "--trace" => {
                 self.trace = true;
                 true
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn common_options_need_no_parser_and_mean_the_same() {
-        let line = ["endo", "run", "--backend=sfi", "--verify=sample", "--stats", "x"];
+        let line = ["endo", "run", "--backend=sfi", "--verify=sample", "--cache-dir=/a b", "--stats", "x"];
         let Command::Run(options) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
         let (bytes, mut again) = (options.to_bytes(), RunOptions::default());
         let mut words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());

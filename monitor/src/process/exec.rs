@@ -122,12 +122,13 @@ fn exec<B: IsolationBackend, M: SyscallMonitor>(
     process.backend.keep_work();
     drop(program);
     let options = process.launch.options.clone();
+    let bequest = process.backend.bequest();
     let legacy = Legacy {
         mask: thread.signals.mask(),
         ignored: ignored_faults(thread),
         limits: *process.memory().limits(),
     };
-    let memfd = Handover { options, program: name, arguments, environment, legacy }.into_memfd()?;
+    let memfd = Handover { options, program: name, arguments, environment, legacy, bequest }.into_memfd()?;
     let flight = ExecInFlight::new(host_arguments, handover::own_environment(memfd.as_raw_fd()));
     let flight = &**thread.exec_in_flight.insert(Box::new(flight));
     let (argv, envp) = (flight.argv.as_ptr(), flight.envp.as_ptr());

@@ -77,6 +77,8 @@ pub struct Handover {
     pub environment: Vec<CString>,
     /// What the monitor keeps for it, and the kernel does not.
     pub legacy: Legacy,
+    /// What the backend leaves to the next one.
+    pub bequest: Vec<u8>,
 }
 
 /// What a process keeps across an exec although the kernel does not know it.
@@ -168,6 +170,7 @@ impl Handover {
                 put(&mut bytes, name.to_bytes());
             }
         }
+        put(&mut bytes, &self.bequest);
         for list in [&self.arguments, &self.environment] {
             put(&mut bytes, &(list.len() as u64).to_le_bytes());
             list.iter().for_each(|string| put(&mut bytes, string.to_bytes()));
@@ -185,12 +188,14 @@ impl Handover {
         let fd = i32::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         let name = CString::new(take(&mut rest)?).ok()?;
         let program = if fd < 0 { ProgramName::Path(name) } else { ProgramName::Descriptor(fd, name) };
+        let bequest = take(&mut rest)?.to_vec();
         let mut list = || {
             let count = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
             (0..count).map(|_| CString::new(take(&mut rest)?).ok()).collect::<Option<Vec<_>>>()
         };
         let (arguments, environment) = (list()?, list()?);
-        Some(Handover { options, program, arguments, environment, legacy: Legacy::from_words(words) })
+        let legacy = Legacy::from_words(words);
+        Some(Handover { options, program, arguments, environment, legacy, bequest })
     }
 }
 
@@ -240,6 +245,7 @@ mod tests {
             arguments: vec![c"echo".into(), c"".into(), c"a b".into()],
             environment: vec![c"A=1".into()],
             legacy: Legacy::from_words([0x4001, 0x400, 2, 3, 4, 5]),
+            bequest: vec![1, 2, 3],
         }
     }
 
