@@ -1,4 +1,4 @@
-//! Common instruction forms, known by their bytes: nineteen of twenty emitted instructions need no decoder.
+//! Common instruction forms, known by their bytes: most emitted instructions need no decoder.
 //!
 //! A form is an opcode of the one-byte or the 0F map with its mandatory prefix, REX.W, and the middle field of its ModRM byte.
 //! `build.rs` asks the decoder once and for all which forms the allow-list has, how they are checked, and how long
