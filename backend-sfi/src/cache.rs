@@ -21,6 +21,8 @@ pub const DEFAULT_BYTES: usize = 256 << 20;
 /// Smallest size that holds a few of the largest fragments.
 pub const MINIMUM_BYTES: usize = 1 << 20;
 const HEADER: u32 = 4096;
+/// Bytes from one trampoline to the next.
+const TRAMPOLINE: u32 = 16;
 /// Bytes that are copied in one go when a process stores into memory that another may share.
 const CHUNK: usize = 64 << 10;
 
@@ -34,8 +36,10 @@ pub enum Gate {
     Special = 1,
     /// A system call.
     Syscall = 2,
-    /// An indirect branch without an entry.
-    Miss = 3,
+    /// An indirect branch without an entry. Four bytes before it is what a predicted return without one jumps to.
+    Miss = 4,
+    /// A predicted return without an entry.
+    ReturnMiss = 5,
 }
 
 /// The cache.
@@ -58,12 +62,14 @@ impl CodeCache {
         let fail = |source| BackendError::Host { what: "cannot create the code cache", source };
         let [write, run] = map_twice(bytes).map_err(fail)?;
         let mut cache = CodeCache { run, write, bytes, used: HEADER, own: vec![0; bytes / CHUNK], forks: 0 };
-        for (index, target) in gate::entry_points().into_iter().enumerate() {
+        for (gate, target) in gate::entry_points() {
             let mut trampoline = [0u8; 16];
             trampoline[..6].copy_from_slice(&[0xff, 0x25, 2, 0, 0, 0]); // jmp qword ptr [rip + 2]
             trampoline[8..].copy_from_slice(&target.to_le_bytes());
-            cache.write(index as u32 * 16, &trampoline);
+            cache.write(gate as u32 * TRAMPOLINE, &trampoline);
         }
+        // jmp short to the trampoline after the next, and two bytes to spare.
+        cache.write(Gate::Miss as u32 * TRAMPOLINE - 4, &[0xeb, TRAMPOLINE as u8 + 2, 0x90, 0x90]);
         Ok(cache)
     }
 
@@ -92,7 +98,7 @@ impl CodeCache {
 
     /// Where a gate's trampoline runs.
     pub fn gate(&self, gate: Gate) -> u64 {
-        self.run + gate as u64 * 16
+        self.run + u64::from(gate as u32 * TRAMPOLINE)
     }
 
     /// Where the next fragment will run.

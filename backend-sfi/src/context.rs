@@ -33,6 +33,10 @@ pub struct Context {
     pub spill: [u64; SPILL_SLOTS],
     /// The guest's FS and GS bases: read by emitted code, which has no constants of a thread.
     pub guest_bases: [u64; 2],
+    /// Where a predicted return leads: written by emitted code, and popped by its `ret`.
+    pub return_target: u64,
+    /// The address of `return_target`.
+    pub return_stack: u64,
     /// Written by emitted code, as an immediate, before it jumps to a gate: an exit's number, or a guest address.
     pub exit_info: u32,
     /// Set by the signal handler: leave at the next chance.
@@ -86,6 +90,8 @@ impl Context {
         ContextSlots {
             spill: spill..spill + 8 * SPILL_SLOTS as i32,
             guest_bases: bases..bases + 16,
+            return_target: displacement + offset_of!(Context, return_target) as i32,
+            return_stack: displacement + offset_of!(Context, return_stack) as i32,
             exit_info: displacement + offset_of!(Context, exit_info) as i32,
         }
     }

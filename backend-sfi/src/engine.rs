@@ -20,6 +20,7 @@ use crate::hints::{Hints, Way};
 use crate::pages::Pages;
 use crate::perf::PerfMap;
 use crate::report::report;
+use crate::returns::Returns;
 use crate::statistics::Counters;
 use crate::store::Store;
 use crate::table::DispatchTable;
@@ -58,6 +59,7 @@ pub struct Engine {
     verifier: Verifier,
     translator: Translator,
     verify: VerifyMode,
+    returns: Returns,
     claimed: Vec<u32>,
     threads: Arc<Mutex<Threads>>,
     /// There was no room for a stub: stale code may still be linked.
@@ -166,6 +168,7 @@ impl Engine {
                 syscall: constants.syscall,
                 miss: cache.gate(Gate::Miss),
             },
+            returns: Returns::default(),
         };
         let perf = config
             .perf_map
@@ -177,13 +180,14 @@ impl Engine {
         let pages = Pages::new(config.watched)
             .map_err(|source| BackendError::Host { what: "cannot reserve the page tables", source })?;
         let store = stored::open(config, &layout);
-        Ok(Engine {
+        let mut engine = Engine {
             verifier: Verifier::new(layout),
             translator: Translator::new(context, constants),
             index: Index::new(cache.range().start)?,
             pages,
             counters: Counters::default(),
             verify: config.verify,
+            returns: Returns::default(),
             claimed: Vec::new(),
             threads: Arc::default(),
             is_overfull: false,
@@ -196,7 +200,11 @@ impl Engine {
             hints: None,
             cache,
             table,
-        })
+        };
+        if config.predict_returns {
+            engine.predict_returns();
+        }
+        Ok(engine)
     }
 
     /// The threads that run the code.

@@ -20,6 +20,7 @@ use core::mem::offset_of;
 
 use endo_core::Fault;
 
+use crate::cache::Gate;
 use crate::context::{Context, SPILL_R11};
 
 mod place;
@@ -42,18 +43,6 @@ pub enum Reason {
     BeforeSyscall = 5,
     /// An exit was wanted after a system call: the result is in rax.
     AfterSyscall = 6,
-}
-
-/// What a light gate was entered for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum Light {
-    /// A direct branch to code that is not linked: `exit_info` is the exit's number.
-    Link = 0,
-    /// An instruction that the runtime emulates: `exit_info` is its guest address.
-    Special = 1,
-    /// The dispatch table has no entry for the guest address in r11.
-    Miss = 2,
 }
 
 /// What the signal handler saw when it took the guest out of emitted code.
@@ -221,24 +210,30 @@ gates!(
     ".globl endo_sfi_gate_miss",
     "endo_sfi_gate_miss:",
     "endo_store {rdi}, rdi",
-    "endo_store {rcx}, rcx",
     "endo_store {pc}, r11",
     "endo_load r11, {spill_r11}",
     "mov edi, 2",
     "jmp endo_sfi_light_save",
+    // A return that found no entry: r11 is rsp before it.
+    ".globl endo_sfi_gate_return_miss",
+    "endo_sfi_gate_return_miss:",
+    "lea esp, [r11 + 8]",
+    "endo_store {rdi}, rdi",
+    "endo_load r11, {spill_r11}",
+    "mov edi, 3",
+    "jmp endo_sfi_light_save",
     ".globl endo_sfi_gate_special",
     "endo_sfi_gate_special:",
     "endo_store {rdi}, rdi",
-    "endo_store {rcx}, rcx",
     "mov edi, 1",
     "jmp endo_sfi_light_save",
     ".globl endo_sfi_gate_link",
     "endo_sfi_gate_link:",
     "endo_store {rdi}, rdi",
-    "endo_store {rcx}, rcx",
     "mov edi, 0",
     "endo_sfi_light_save:",
     "endo_store {rax}, rax",
+    "endo_store {rcx}, rcx",
     "endo_store {rdx}, rdx",
     "endo_store {rbx}, rbx",
     "endo_store {rsp_}, rsp",
@@ -449,6 +444,7 @@ unsafe extern "C" {
     static endo_sfi_tail_end: u8;
     static endo_sfi_leave: u8;
     static endo_sfi_gate_miss: u8;
+    static endo_sfi_gate_return_miss: u8;
     static endo_sfi_gate_special: u8;
     static endo_sfi_gate_link: u8;
     static endo_sfi_gate_syscall: u8;
@@ -469,13 +465,14 @@ pub fn leave() -> u64 {
     address(&raw const endo_sfi_leave)
 }
 
-/// The gates that emitted code may jump to, in the order of [`crate::cache::Gate`].
-pub fn entry_points() -> [u64; 4] {
+/// The gates that emitted code may jump to.
+pub fn entry_points() -> [(Gate, u64); 5] {
     [
-        address(&raw const endo_sfi_gate_link),
-        address(&raw const endo_sfi_gate_special),
-        address(&raw const endo_sfi_gate_syscall),
-        address(&raw const endo_sfi_gate_miss),
+        (Gate::Link, address(&raw const endo_sfi_gate_link)),
+        (Gate::Special, address(&raw const endo_sfi_gate_special)),
+        (Gate::Syscall, address(&raw const endo_sfi_gate_syscall)),
+        (Gate::Miss, address(&raw const endo_sfi_gate_miss)),
+        (Gate::ReturnMiss, address(&raw const endo_sfi_gate_return_miss)),
     ]
 }
 

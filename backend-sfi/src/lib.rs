@@ -23,6 +23,7 @@ pub mod pages;
 pub mod perf;
 pub mod recover;
 pub mod report;
+pub mod returns;
 pub mod runtime;
 mod signal;
 pub mod special;
@@ -131,18 +132,27 @@ impl SfiBackend {
     /// next instruction has to run alone.
     fn after_signal(&self, context: &mut Context, once: &mut bool) -> Option<Exit> {
         let (leave, mut registers) = signal::interrupted(context);
-        if leave.host_pc == 0 {
-            // An indirect branch through an entry that was never filled.
-            registers.pc = registers.get(Gpr::R11) & u64::from(u32::MAX);
+        if matches!(leave.host_pc, signal::UNFILLED_ENTRY | signal::UNFILLED_RETURN) {
+            // An indirect branch, or a return, through an entry that was never filled.
+            if leave.host_pc == signal::UNFILLED_ENTRY {
+                registers.pc = registers.get(Gpr::R11) & u64::from(u32::MAX);
+            } else {
+                registers.set_stack_pointer((registers.get(Gpr::R11) + 8) & u64::from(u32::MAX));
+            }
             registers.set(Gpr::R11, context.spill[SPILL_R11]);
             context.registers = registers;
+            if leave.host_pc == signal::UNFILLED_RETURN
+                && let Err(fault) = runtime::find_returned_to(context)
+            {
+                return Some(Exit::Fault(fault));
+            }
             if context.pace != Pace::Free {
                 context.stepped = true;
                 return Some(Exit::Interrupted);
             }
             let mut engine = self.engine_to_enter(context);
             engine.counters.misses += 1;
-            return match engine.indirect_entry(registers.pc as u32) {
+            return match engine.indirect_entry(context.registers.pc as u32) {
                 Ok(_) => None,
                 Err(fault) => Some(Exit::Fault(fault)),
             };
@@ -307,6 +317,7 @@ unsafe impl IsolationBackend for SfiBackend {
         let stack = context.registers.stack_pointer() & u64::from(u32::MAX);
         context.registers.set_stack_pointer(stack);
         sanitise_vector(&mut thread.state);
+        context.return_stack = (&raw const context.return_target) as u64;
         context.vector = thread.state.vector.as_mut_ptr() as u64;
         context.fast_paths = self.fast_paths.as_ptr() as u64;
         context.fast_path_count = self.fast_paths.len() as u64;

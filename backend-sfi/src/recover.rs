@@ -11,8 +11,11 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register}
 
 use crate::context::{SPILL_ADDRESS, SPILL_R11, SPILL_SCRATCH, SPILL_SLOTS};
 use crate::fragments::{Fragment, Index};
+use crate::translate::MapEntry;
 use crate::translate::classify::{Class, classify};
 use crate::translate::segment::segment_base;
+
+mod returns;
 
 /// What the context's spill slots hold.
 pub type Spilled = [u64; SPILL_SLOTS];
@@ -43,19 +46,42 @@ pub fn recover(
     }
     let after = map.partition_point(|entry| u32::from(entry.code) <= offset);
     if after == 0 {
-        // The reload that opens an indirect entry.
+        // What opens an indirect entry: where a return arrives, and the reload.
+        let first = instructions(&code[offset as usize..], host_pc).into_iter().next();
+        returns::arrive(first.as_ref(), registers);
         registers.set(Gpr::R11, spilled[SPILL_R11]);
         return Some(Standing::At(fragment.start));
     }
     let entry = map[after - 1];
-    let guest = fragment.start + u32::from(entry.guest);
     let done =
         instructions(&code[entry.code as usize..offset as usize], fragment.code + u64::from(entry.code));
-    let instruction = match &fragment.source {
-        Some(source) => decode(guest, &source[(guest - fragment.start) as usize..])?,
-        None => guest_instruction(guest)?,
-    };
-    Some(unwind(&instruction, &done, spilled, registers))
+    let here = instructions(&code[offset as usize..fragment.body as usize], host_pc).into_iter().next();
+    if let Some(thunk) = returns::in_thunk(&done, here.as_ref()) {
+        let before = map.partition_point(|entry| fragment.start + u32::from(entry.guest) < thunk.back);
+        let call = guest_at(fragment, map.get(before.checked_sub(1)?)?)?;
+        return Some(returns::unwind_thunk(&call, thunk.done, spilled, registers));
+    }
+    let instruction = guest_at(fragment, &entry)?;
+    match classify(&instruction) {
+        Class::Return if done.first().is_some_and(|host| host.mnemonic() == Mnemonic::Mov) => {
+            Some(returns::unwind_return(&instruction, &done, spilled, registers))
+        }
+        Class::Call | Class::IndirectCall if done.iter().any(Instruction::is_call_near) => {
+            returns::arrive(here.as_ref(), registers);
+            registers.set(Gpr::R11, spilled[SPILL_R11]);
+            Some(Standing::After(instruction.next_ip() as u32))
+        }
+        _ => Some(unwind(&instruction, &done, spilled, registers)),
+    }
+}
+
+/// The guest's instruction that an entry of a fragment's map is for.
+fn guest_at(fragment: &Fragment, entry: &MapEntry) -> Option<Instruction> {
+    let guest = fragment.start + u32::from(entry.guest);
+    match &fragment.source {
+        Some(source) => decode(guest, &source[usize::from(entry.guest)..]),
+        None => guest_instruction(guest),
+    }
 }
 
 /// In the exit stubs and thunks every register is the guest's, but for an entry thunk's r11.
@@ -237,6 +263,7 @@ fn sets_exit_info(host: &Instruction) -> bool {
 mod tests {
     use super::*;
     use crate::fragments::Emitted;
+    use crate::returns::Returns;
     use crate::translate::{Alone, Constants, Source, Translator};
 
     const CACHE: u64 = 0x7f00_0000_0000;
@@ -247,8 +274,14 @@ mod tests {
     /// Where the guest stands at each emitted instruction of one guest instruction, and r11 then. The processor's r11 is 1, the
     /// context's copy 2.
     fn standings(guest: &[u8]) -> Vec<(Standing, u64)> {
+        states(guest, Returns::Dispatched).into_iter().map(|(standing, r11, _)| (standing, r11)).collect()
+    }
+
+    /// The same, and rsp then. The processor's is 0x1000.
+    fn states(guest: &[u8], returns: Returns) -> Vec<(Standing, u64, u64)> {
         let constants = Constants { link: CACHE, special: CACHE + 0x10, syscall: CACHE + 0x20 };
         let mut translator = Translator::new(CONTEXT, constants);
+        translator.set_returns(returns);
         translator.source_mut().extend_from_slice(guest);
         translator.translate(
             Source { start: GUEST, limit: 1, indirect: true, overlap: 0 },
@@ -278,7 +311,8 @@ mod tests {
             registers.set_stack_pointer(0x1000);
             let fragment = index.get(id);
             let standing = recover(&index, fragment, translator.code(), pc, &[2, 3, 0, 0], &mut registers);
-            (standing.expect("a state is known everywhere"), registers.get(Gpr::R11))
+            let standing = standing.expect("a state is known everywhere");
+            (standing, registers.get(Gpr::R11), registers.stack_pointer())
         };
         starts.into_iter().map(at).collect()
     }
@@ -327,6 +361,56 @@ mod tests {
         for guest in [[0xff, 0xd0], [0xff, 0x10]] {
             assert_eq!(way_out(&guest), (Standing::After(GUEST + 2), 2), "{guest:02x?}");
         }
+    }
+
+    /// What comes first in each fragment here: padding, where a return arrives, the entry.
+    const ENTRY: [(Standing, u64, u64); 3] =
+        [(Standing::At(GUEST), 2, 0x1000), (Standing::At(GUEST), 2, 9), (Standing::At(GUEST), 2, 0x1000)];
+
+    #[test]
+    fn a_predicted_return_is_not_begun_until_it_is_done() {
+        let at = |r11, rsp| (Standing::At(GUEST), r11, rsp);
+        let sequence = [
+            at(1, 0x1000),
+            at(2, 0x1000),
+            at(2, 0x1000),
+            at(2, 0x1000),
+            at(2, 0x1000),
+            at(2, 0x1000),
+            at(2, 1),
+        ];
+        assert_eq!(states(&[0xc3], Returns::Predicted), [&ENTRY[..], &sequence].concat());
+    }
+
+    #[test]
+    fn a_predicted_call_is_done_when_its_return_address_is_stored() {
+        let (at, after, there) =
+            (Standing::At(GUEST), Standing::After(GUEST + 5), Standing::After(GUEST + 0x15));
+        // call; where the return arrives, entry, way out; the thunk's store and jump.
+        let found = states(&[0xe8, 0x10, 0, 0, 0], Returns::Predicted);
+        let sequence =
+            [(at, 1, 0x1000), (after, 2, 9), (after, 2, 0x1000), (after, 2, 0x1000), (at, 1, 0x1008)];
+        assert!(found.starts_with(&[&ENTRY[..], &sequence].concat()), "{found:?}");
+        assert!(found[ENTRY.len() + sequence.len()..].iter().all(|&state| state == (there, 1, 0x1000)));
+        assert!(found.len() > ENTRY.len() + sequence.len());
+    }
+
+    #[test]
+    fn a_predicted_indirect_call_goes_where_r11_says() {
+        let (at, after, there) = (Standing::At(GUEST), Standing::After(GUEST + 2), Standing::After(1));
+        // call rax: load, call; where the return arrives, entry, padding, way out; the thunk's store, truncation and dispatch.
+        let sequence = [
+            (at, 1, 0x1000),
+            (at, 2, 0x1000),
+            (after, 2, 9),
+            (after, 2, 0x1000),
+            (after, 2, 0x1000),
+            (after, 2, 0x1000),
+            (at, 2, 0x1008),
+            (there, 2, 0x1000),
+            (there, 2, 0x1000),
+        ];
+        assert_eq!(states(&[0xff, 0xd0], Returns::Predicted), [&ENTRY[..], &sequence].concat());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What happens on the monitor's stack when emitted code asks for something: a link, a dispatch entry, an emulation.
 
 use endo_core::arch::Flags;
-use endo_core::{Fault, FaultKind, GuestAddr};
+use endo_core::copy::copy;
+use endo_core::{Fault, FaultKind, GuestAddr, HostAddr};
 
 use crate::SfiBackend;
 use crate::context::{self, Context};
 use crate::engine::Engine;
 use crate::far;
-use crate::gate::Light;
 use crate::special::{self, Emulated};
 use crate::step::Pace;
 
@@ -20,6 +20,20 @@ pub enum Outcome {
     Stepped,
     /// Nothing: look up the context's program counter and go on (the segment bases may have changed).
     Continue,
+}
+
+/// What a light gate was entered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Light {
+    /// A direct branch to code that is not linked: `exit_info` is the exit's number.
+    Link = 0,
+    /// An instruction that the runtime emulates: `exit_info` is its guest address.
+    Special = 1,
+    /// The dispatch table has no entry for the guest address in r11.
+    Miss = 2,
+    /// The same of a predicted return; the address is below the stack pointer.
+    ReturnMiss = 3,
 }
 
 /// Called by the light gates: 0 to go on at `context.resume`, 1 to leave `run`'s inner loop with an [`Outcome`].
@@ -41,6 +55,12 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
     if let Some(number) = link {
         context.registers.pc = u64::from(engine.index.exit(number).target);
     }
+    if kind == Light::ReturnMiss as u64
+        && let Err(fault) = find_returned_to(context)
+    {
+        context.outcome.write(Outcome::Fault(fault));
+        return 1;
+    }
     let flushes = engine.counters.flushes;
     engine = backend.stay(context, engine);
     let is_number_good = flushes == engine.counters.flushes;
@@ -52,7 +72,7 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
     let entry = match (kind, link) {
         (_, Some(number)) if is_number_good => engine.link(number),
         (_, Some(_)) => engine.entry(context.registers.pc as u32),
-        (kind, _) if kind == Light::Miss as u64 => {
+        (kind, _) if kind == Light::Miss as u64 || kind == Light::ReturnMiss as u64 => {
             engine.counters.misses += 1;
             engine.indirect_entry(context.registers.pc as u32)
         }
@@ -74,6 +94,24 @@ pub unsafe extern "C" fn light(kind: u64) -> u64 {
             1
         }
     }
+}
+
+/// Reads again where a return led, for which there was no entry: its stack pointer has moved on already.
+///
+/// # Errors
+///
+/// The fault of reading it, which another thread has brought about.
+pub fn find_returned_to(context: &mut Context) -> Result<(), Fault> {
+    let slot = context.registers.stack_pointer().wrapping_sub(8) & u64::from(u32::MAX);
+    let mut target = [0; 8];
+    let to = HostAddr(target.as_mut_ptr() as usize);
+    // SAFETY: the destination has eight bytes; the source lies in the guest's window or its guard.
+    let missing = unsafe { copy(to, HostAddr(slot as usize), target.len()) };
+    context.registers.pc = u64::from_le_bytes(target) & u64::from(u32::MAX);
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Fault { kind: FaultKind::Read { mapped: false }, address: GuestAddr(slot) })
 }
 
 /// Carries out the instruction at `exit_info`, which emitted code does not hold. True if the guest goes on at the context's

@@ -13,7 +13,9 @@ use crate::gate::{self, Leave, Place, Reason};
 use crate::threads::is_interruption;
 
 /// Where an instruction fetch at address zero comes from: a dispatch through an entry that was never filled.
-const UNFILLED_ENTRY: u64 = 0;
+pub(crate) const UNFILLED_ENTRY: u64 = 0;
+/// The same of a predicted return, which leads four bytes before an entry (see [`crate::translate`]).
+pub(crate) const UNFILLED_RETURN: u64 = UNFILLED_ENTRY.wrapping_sub(4);
 
 /// See [`endo_core::IsolationBackend::on_signal`].
 pub(crate) fn route(
@@ -31,7 +33,7 @@ pub(crate) fn route(
         return SignalRoute::Outside;
     }
     let pc = frame.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
-    if backend.emitted_code().contains(&pc) || synchronous && pc == UNFILLED_ENTRY {
+    if backend.emitted_code().contains(&pc) || synchronous && matches!(pc, UNFILLED_ENTRY | UNFILLED_RETURN) {
         let fault = synchronous.then(|| fault_from_signal(info, frame));
         context.leave.write(Leave { host_pc: pc, fault });
         save_registers(context, frame);

@@ -5,13 +5,13 @@
 mod cases;
 
 use cases::{CACHE, Case, OTHER, OTHER_BYTES, PLACE, layout, verifier};
-use endo_sfi::verify::{Claims, Reason, Refusal, Verifier};
+use endo_sfi::verify::{Claims, Layout, Reason, Refusal, Verifier};
 
 const PASS: &str = include_str!("verifier/pass.txt");
 const FAIL: &str = include_str!("verifier/fail.txt");
 
 fn admit(case: &Case) -> (Verifier, Result<(), Refusal>) {
-    let mut verifier = verifier(layout());
+    let mut verifier = verifier(Layout { returns: case.returns, ..layout() });
     let result = verifier.admit(PLACE, &case.bytes, &Claims { indirect_entries: &case.indirect_entries });
     (verifier, result)
 }
@@ -81,6 +81,9 @@ fn a_fragment_is_inside_the_cache_and_covers_no_gate() {
     assert_eq!(at(end - 14, &OTHER_BYTES), Err(Reason::OutsideCache));
     assert_eq!(at(u64::MAX, &OTHER_BYTES), Err(Reason::OutsideCache));
     assert_eq!(at(layout().gates.syscall - 14, &OTHER_BYTES), Err(Reason::OutsideCache));
+    // Returns without an entry arrive before the miss gate.
+    assert_eq!(at(layout().gates.miss - 16, &OTHER_BYTES), Err(Reason::OutsideCache));
+    assert_eq!(at(layout().gates.miss - 4 - 15, &OTHER_BYTES), Ok(()));
     assert_eq!(at(end - 15, &OTHER_BYTES), Ok(()));
 }
 

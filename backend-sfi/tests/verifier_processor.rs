@@ -6,6 +6,7 @@
 #[path = "verifier_processor/probe.rs"]
 mod probe;
 
+use endo_sfi::returns::Returns;
 use endo_sfi::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl};
 use probe::{Outcome, Probe, Registers};
@@ -62,8 +63,15 @@ fn an_unguarded_store_is_seen_outside_the_window() {
 fn admitted(random: &mut Random) -> Vec<Vec<u8>> {
     let mut verifier = Verifier::new(Layout {
         cache: CACHE..CACHE + 0x1_0000,
-        context: ContextSlots { spill: -0x80..-0x40, guest_bases: -0x40..-0x30, exit_info: -0x30 },
+        context: ContextSlots {
+            spill: -0x80..-0x40,
+            guest_bases: -0x40..-0x30,
+            return_target: -0x28,
+            return_stack: -0x20,
+            exit_info: -0x30,
+        },
         gates: Gates { link: CACHE, syscall: CACHE + 0x40, special: CACHE + 0x80, miss: CACHE + 0xc0 },
+        returns: Returns::Dispatched,
     });
     let mut samples: HashMap<Code, usize> = HashMap::new();
     let mut seen = HashSet::new();

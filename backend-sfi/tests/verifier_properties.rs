@@ -5,8 +5,9 @@ mod cases;
 #[path = "verifier/oracle.rs"]
 mod oracle;
 
-use cases::{OTHER, PLACE, layout, verifier};
-use endo_sfi::verify::{Claims, Verifier};
+use cases::{OTHER, PLACE, verifier};
+use endo_sfi::returns::Returns;
+use endo_sfi::verify::{Claims, Layout, Verifier};
 use iced_x86::{Decoder, DecoderOptions};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -24,7 +25,7 @@ static INSTRUCTIONS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 /// Instructions that admitted sequences are made of, so that random ones are often nearly right.
-const PIECES: [&[u8]; 24] = [
+const PIECES: [&[u8]; 31] = [
     &[0x8b, 0xff],                                           // mov edi, edi
     &[0x8b, 0xf6],                                           // mov esi, esi
     &[0x45, 0x8b, 0xdb],                                     // mov r11d, r11d
@@ -49,7 +50,19 @@ const PIECES: [&[u8]; 24] = [
     &[0x74, 0x02],                                           // je +2
     &[0xeb, 0xfc],                                           // jmp -2
     &[0x90],                                                 // nop
+    &[0x65, 0x4e, 0x8b, 0x1c, 0xdd, 0, 0, 0, 0],             // mov r11, gs:[r11*8]
+    &[0x4d, 0x8d, 0x5b, 0xfc],                               // lea r11, [r11-4]
+    &[0x64, 0x4c, 0x89, 0x1c, 0x25, 0xd8, 0xff, 0xff, 0xff], // mov fs:[return target], r11
+    &[0x41, 0x89, 0xe3],                                     // mov r11d, esp
+    &[0x64, 0x48, 0x8b, 0x24, 0x25, 0xe0, 0xff, 0xff, 0xff], // mov rsp, fs:[return stack]
+    &[0xc3],                                                 // ret
+    &[0xe8, 0xf6, 0xff, 0xff, 0xff],                         // call -10
 ];
+
+/// With predicted returns there are more sequences to admit, and all the others.
+fn layout() -> Layout {
+    Layout { returns: Returns::Predicted, ..cases::layout() }
+}
 
 fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
     Decoder::with_ip(64, bytes, PLACE, DecoderOptions::NONE)
@@ -175,6 +188,19 @@ fn the_second_opinion_can_object() {
         "mov r11d, r11d; dispatch"
     );
     assert!(objects(&jump(0, layout().gates.syscall), &[0]), "jmp syscall");
+    let returns: Vec<u8> = PIECES[24..30].concat();
+    let returned = |index: &[u8]| objects(&[index, &returns].concat(), &[0]);
+    assert!(!returned(&[0x44, 0x8b, 0xd8]), "mov r11d, eax; return");
+    assert!(returned(&[0x4c, 0x8b, 0xd8]), "mov r11, rax; return");
+    assert!(objects(&[&[0x44, 0x8b, 0xd8], &returns[..]].concat(), &[0, 3]), "a boundary on the return");
+    // (Without `mov r11d, esp` the guest loses its stack, and nothing else.)
+    for left_out in [0, 1, 2, 4, 5] {
+        let mut pieces = PIECES[24..30].to_vec();
+        pieces.remove(left_out);
+        assert!(objects(&[&[0x44, 0x8b, 0xd8], &pieces.concat()[..]].concat(), &[0]), "without {left_out}");
+    }
+    assert!(!objects(&[0xe8, 0xfb, 0xff, 0xff, 0xff], &[0]), "call, to itself");
+    assert!(objects(&[0xe8, 0xfc, 0xff, 0xff, 0xff], &[0]), "call, to its second byte");
     assert!(objects(&[0x90], &[0]), "falls off");
 }
 

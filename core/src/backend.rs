@@ -127,6 +127,8 @@ pub struct BackendConfig {
     pub perf_map: Option<PathBuf>,
     /// Where a translating backend writes what it emits, as text beside the guest's code, if wanted.
     pub fragment_dump: Option<PathBuf>,
+    /// Whether a translating backend lets the processor predict returns however small the program is.
+    pub predict_returns: bool,
     /// Where a translating backend keeps translations for later processes, if wanted.
     pub store: Option<StoreConfig>,
     /// What the backend of the program before an exec left behind, in the same process: see [`IsolationBackend::bequest`].

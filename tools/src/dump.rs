@@ -2,6 +2,7 @@
 
 use endo_sfi::context::Context;
 use endo_sfi::listing::Listing;
+use endo_sfi::returns::Returns;
 use endo_sfi::translate::{Alone, Constants, MAX_INSTRUCTIONS, Source, Translator};
 use endo_sfi::verify::{Claims, Gates, Layout, Verifier};
 
@@ -39,6 +40,7 @@ pub fn fragment(bytes: &[u8], start: u32) -> (String, u32) {
             syscall: constants.syscall,
             miss: CACHE + 0xc0,
         },
+        returns: Returns::Dispatched,
     });
     let verdict = match verifier.admit(PLACE, translator.code(), &Claims { indirect_entries: &claimed }) {
         Ok(()) => "verified".to_owned(),

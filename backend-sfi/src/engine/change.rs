@@ -7,6 +7,7 @@ use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode}
 
 use super::{BOOKS, Engine, STUB_BYTES, host_protection};
 use crate::fragments::{FragmentId, PAGE};
+use crate::returns::{LARGE_CODE, Returns};
 use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
 use crate::window;
@@ -191,8 +192,25 @@ impl Engine {
     /// Allows code of a range to be translated.
     pub fn admit(&mut self, range: GuestRange, source: CodeSource) {
         self.pages.code.set(range, source);
+        if matches!(source, CodeSource::File(_)) && range.len() >= LARGE_CODE && self.cache.used() == 0 {
+            self.predict_returns();
+        }
         if let CodeSource::File(origin) = source {
             self.admit_stored(range, origin);
+        }
+    }
+
+    /// The program is large. Nothing has been translated yet.
+    pub(super) fn predict_returns(&mut self) {
+        let predicted = Returns::Predicted;
+        if self.returns == predicted {
+            return;
+        }
+        self.returns = predicted;
+        self.verifier.set_returns(predicted);
+        self.translator.set_returns(predicted);
+        if let Some(store) = &mut self.store {
+            store.refine(b"predicted returns");
         }
     }
 

@@ -62,6 +62,11 @@ impl Build {
         Ok(Build { key: ObjectKey(*hasher.finalize().as_bytes()) })
     }
 
+    /// What its code takes for granted has changed.
+    pub(super) fn refine(&mut self, layout: &[u8]) {
+        self.key = ObjectKey(*blake3::keyed_hash(&self.key.0, layout).as_bytes());
+    }
+
     /// The key of a file that was mapped.
     pub(super) fn object_key(&self, origin: &CodeOrigin) -> ObjectKey {
         let CodeOrigin { device, inode, length, modified, changed, base } = *origin;

@@ -89,7 +89,12 @@ impl Store {
             object.visited.retain(|page| !(first_page..=last_page).contains(page));
             return;
         }
-        let key = self.build.object_key(&origin);
+        let object = self.open(&origin);
+        self.objects.insert(origin, object);
+    }
+
+    fn open(&mut self, origin: &CodeOrigin) -> Object {
+        let key = self.build.object_key(origin);
         let stored = match StoredFile::open(&self.directory, &key) {
             Ok(found) => found,
             Err(_refusal) => {
@@ -97,7 +102,17 @@ impl Store {
                 None
             }
         };
-        self.objects.insert(origin, Object::new(key, stored));
+        Object::new(key, stored)
+    }
+
+    /// What emitted code takes for granted has changed, before there was any: other files hold it.
+    pub fn refine(&mut self, layout: &[u8]) {
+        self.build.refine(layout);
+        let admitted: Vec<CodeOrigin> = self.objects.keys().copied().collect();
+        for origin in admitted {
+            let object = self.open(&origin);
+            self.objects.insert(origin, object);
+        }
     }
 
     /// What is stored of a page of guest code; at most once until [`Store::forget_visits`] or the page is admitted again.

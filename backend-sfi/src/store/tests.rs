@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::Store;
 use super::record::{Parts, Record};
 use crate::cache::Gate;
+use crate::returns::Returns;
 use crate::translate::{Alone, Constants, ExitSite, MapEntry, Source, Translator};
 use crate::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 
@@ -247,8 +248,15 @@ fn a_restored_fragment_is_the_one_that_a_translation_makes() {
 fn verifier(gates: u64) -> Verifier {
     Verifier::new(Layout {
         cache: gates..gates + 0x10_0000,
-        context: ContextSlots { spill: -1024..-992, guest_bases: -992..-976, exit_info: -976 },
+        context: ContextSlots {
+            spill: -1024..-992,
+            guest_bases: -992..-976,
+            return_target: -976,
+            return_stack: -968,
+            exit_info: -960,
+        },
         gates: Gates { link: gates, special: gates + 16, syscall: gates + 32, miss: gates + 48 },
+        returns: Returns::Dispatched,
     })
 }
 

@@ -2,12 +2,14 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
+use super::calls::Callee;
 use super::emit::{Operand, R11, RSP};
 use super::encoding::{confined_operand, register_number};
 use super::linkage::{self, Expectation};
 use super::segment::segment_base;
 use super::{Environment, ExitSite, Flow, Translator};
 use crate::cache::Gate;
+use crate::returns::Returns;
 
 /// Length of `jmp rel32`.
 const JUMP_BYTES: u32 = 5;
@@ -57,6 +59,9 @@ impl Translator {
 
     /// `call rel`: pushes the guest's return address and jumps.
     pub(super) fn call(&mut self, instruction: &Instruction) -> Flow {
+        if self.returns == Returns::Predicted {
+            return self.predicted_call(instruction, Callee::Known(instruction.near_branch_target() as u32));
+        }
         let next = instruction.next_ip() as u32;
         self.emitter.push_address(next);
         self.jump(instruction.near_branch_target() as u32);
@@ -89,6 +94,9 @@ impl Translator {
         if !self.load_target(instruction) {
             self.special(instruction.ip() as u32);
             return Flow::Ends;
+        }
+        if self.returns == Returns::Predicted {
+            return self.predicted_call(instruction, Callee::InR11);
         }
         let next = instruction.next_ip() as u32;
         self.emitter.push_address(next);
@@ -156,6 +164,9 @@ impl Translator {
     pub(super) fn return_(&mut self, instruction: &Instruction) -> Flow {
         if matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16) {
             return self.special(instruction.ip() as u32);
+        }
+        if self.returns == Returns::Predicted && instruction.op_count() == 0 {
+            return self.predicted_return();
         }
         self.emitter.bytes(&[0x41, 0x5b]); // pop r11
         if instruction.op_count() == 1 {

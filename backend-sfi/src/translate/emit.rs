@@ -27,6 +27,9 @@ pub const ALIGNMENT: u32 = 16;
 /// Length of [`Emitter::reload`].
 pub const RELOAD_BYTES: u32 = 9;
 
+/// Length of [`Emitter::arrive_by_return`].
+pub const RETURN_BYTES: u32 = 4;
+
 /// A confined memory operand: `[base + index * scale + displacement]` modulo 2^32.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Operand {
@@ -174,15 +177,50 @@ impl Emitter {
             return;
         }
         self.bytes(&[0x8d, 0x64, 0x24, 0xf8]); // lea esp, [rsp - 8]
+        self.store_halves(value);
+    }
+
+    fn store_halves(&mut self, value: u32) {
         for (displacement, half) in [(0, value), (4, 0)] {
             self.with_operand(&[0xc7], 0, Operand { base: Some(RSP), index: None, displacement });
             self.bytes(&half.to_le_bytes());
         }
     }
 
+    /// `mov qword [esp], value`, zero-extended. Two forms, because the immediate of the first is sign-extended.
+    pub fn store_at_stack_pointer(&mut self, value: u32) {
+        if value as i32 >= 0 {
+            self.bytes(&[0x67, 0x48, 0xc7, 0x04, 0x24]);
+            self.bytes(&value.to_le_bytes());
+            return;
+        }
+        self.store_halves(value);
+    }
+
     /// `jmp gs:[r11 * 8]`: to where the dispatch table says.
     pub fn dispatch(&mut self) {
         self.bytes(&[0x65, 0x42, 0xff, 0x24, 0xdd, 0, 0, 0, 0]);
+    }
+
+    /// `lea esp, [r11 + 8]`: what a return arrives at, directly before an indirect entry.
+    pub fn arrive_by_return(&mut self) {
+        self.bytes(&[0x41, 0x8d, 0x63, 0x08]);
+    }
+
+    /// Returns to directly before the entry that the dispatch table has for r11, with rsp in r11.
+    pub fn return_to_entry(&mut self) {
+        self.bytes(&[0x65, 0x4e, 0x8b, 0x1c, 0xdd, 0, 0, 0, 0]); // mov r11, gs:[r11 * 8]
+        self.bytes(&[0x4d, 0x8d, 0x5b, 0xfc]); // lea r11, [r11 - 4]
+        self.context_slot(0x89, offset_of!(Context, return_target), R11);
+        self.move32(R11, RSP);
+        self.context_slot(0x8b, offset_of!(Context, return_stack), RSP);
+        self.bytes(&[0xc3]);
+    }
+
+    /// `call rel32` to somewhere; returns the offset of the rel32 field.
+    pub fn call(&mut self) -> u32 {
+        self.bytes(&[0xe8]);
+        self.relative(self.address)
     }
 
     /// Pads so that the rel32 field that comes `ahead` bytes from here can be patched by one atomic store: it lies within

@@ -7,6 +7,7 @@
 //!
 //! The translator is not trusted: [`crate::verify`] judges its output.
 
+mod calls;
 pub mod classify;
 mod control;
 pub mod emit;
@@ -23,9 +24,11 @@ use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 
+use self::calls::Thunk;
 use self::classify::{Class, classify};
 use self::emit::Emitter;
 use crate::cache::Gate;
+use crate::returns::Returns;
 
 /// Longest fragment, in guest instructions.
 pub const MAX_INSTRUCTIONS: usize = 200;
@@ -135,6 +138,10 @@ pub struct Translator {
     gates: Vec<(u32, Gate)>,
     /// Branches to guest addresses that have not been reached yet: (rel32 field, target).
     forward: Vec<(u32, u32)>,
+    /// How returns are carried out.
+    returns: Returns,
+    /// Calls whose thunks have not been emitted yet.
+    thunks: Vec<Thunk>,
     info: InfoFactory,
     run: Vec<Instruction>,
     classes: Vec<Class>,
@@ -178,6 +185,8 @@ impl Translator {
             indirect_entries: Vec::new(),
             gates: Vec::new(),
             forward: Vec::new(),
+            returns: Returns::default(),
+            thunks: Vec::new(),
             info: InfoFactory(InstructionInfoFactory::new()),
             run: Vec::new(),
             classes: Vec::new(),
@@ -185,6 +194,11 @@ impl Translator {
             end: 0,
             body: 0,
         }
+    }
+
+    /// From now on returns are carried out like this. Nothing that was translated for another way may stay.
+    pub fn set_returns(&mut self, returns: Returns) {
+        self.returns = returns;
     }
 
     /// The guest's code from where the next translation starts: a private copy, taken once.
@@ -256,10 +270,11 @@ impl Translator {
         self.indirect_entries.clear();
         self.gates.clear();
         self.forward.clear();
+        self.thunks.clear();
         self.instruction_count = 0;
         self.end = source.start;
         if source.start.is_multiple_of(emit::ALIGNMENT) {
-            self.emitter.align(if source.indirect { emit::RELOAD_BYTES } else { 0 });
+            self.emitter.align(if source.indirect { self.entry_bytes() } else { 0 });
         }
         if source.indirect {
             self.indirect_entry(source.start);
@@ -268,6 +283,7 @@ impl Translator {
         while let Some(next) = self.straight_run(pc, source.limit, source.overlap, environment) {
             pc = next;
         }
+        self.emit_thunks();
         self.body = self.emitter.offset();
         self.resolve_forward(environment);
         self.emit_stubs(environment);
@@ -413,8 +429,19 @@ impl Translator {
         (bytes, length)
     }
 
+    /// Length of what [`Translator::indirect_entry`] emits.
+    fn entry_bytes(&self) -> u32 {
+        match self.returns {
+            Returns::Dispatched => emit::RELOAD_BYTES,
+            Returns::Predicted => emit::RETURN_BYTES + emit::RELOAD_BYTES,
+        }
+    }
+
     /// Marks this point as the indirect entry of a guest address: r11 is reloaded here.
     fn indirect_entry(&mut self, guest: u32) {
+        if self.returns == Returns::Predicted {
+            self.emitter.arrive_by_return();
+        }
         self.indirect_entries.push((guest, self.emitter.offset()));
         self.emitter.reload(crate::context::SPILL_R11, emit::R11);
     }

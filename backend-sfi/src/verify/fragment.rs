@@ -3,8 +3,10 @@
 use super::kind::Kind;
 use super::marks::{Mark, Marks};
 use super::operand::{self, Prefixes};
+use super::returns::{RETURN_BYTES, is_return};
 use super::rules::Rule;
 use super::{Layout, Reason, Refusal};
+use crate::returns::Returns;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
 
 mod common;
@@ -29,7 +31,7 @@ struct Branch {
     at: usize,
     length: usize,
     target: u64,
-    /// `loop` and `jrcxz` stay inside.
+    /// `loop`, `jrcxz` and calls stay inside.
     inside: bool,
 }
 
@@ -124,6 +126,12 @@ pub(super) fn walk(
                 continue;
             }
         }
+        let may_return = walk.pending == Pending::Nothing && layout.returns == Returns::Predicted;
+        if may_return && is_return(&bytes[at..], &layout.context) {
+            walk.return_(at).map_err(|reason| Refusal::new(bytes, at, RETURN_BYTES, reason))?;
+            at += RETURN_BYTES;
+            continue;
+        }
         let decoder =
             decoder.get_or_insert_with(|| Decoder::with_ip(64, bytes, address, DecoderOptions::NONE));
         decoder.set_position(at).expect("inside the bytes");
@@ -200,6 +208,15 @@ impl Walk<'_> {
         self.ends = true;
     }
 
+    /// The sequence of a predicted return was found at `at`: like a dispatch.
+    fn return_(&mut self, at: usize) -> Result<(), Reason> {
+        let index = self.index.ok_or(Reason::DispatchIndex)?;
+        self.findings.seal(index, at);
+        (self.latest, self.before, self.index) = (None, None, None);
+        self.ends = true;
+        Ok(())
+    }
+
     #[inline]
     fn step(&mut self, step: &Step<'_>) -> Result<(), Reason> {
         let code = step.instruction.code();
@@ -261,7 +278,10 @@ impl Walk<'_> {
             Kind::StringDestination => self.string(step, &[Register::EDI])?,
             Kind::StringSource => self.string(step, &[Register::ESI])?,
             Kind::StringBoth => self.string(step, &[Register::EDI, Register::ESI])?,
-            Kind::Jmp | Kind::Jcc | Kind::Loop => self.branch(step, kind)?,
+            Kind::Call if self.layout.returns == Returns::Dispatched => {
+                return Err(Reason::NotAllowed("calls and returns are dispatched"));
+            }
+            Kind::Jmp | Kind::Jcc | Kind::Loop | Kind::Call => self.branch(step, kind)?,
             Kind::Dispatch => self.dispatch(step)?,
             Kind::Implicit => {
                 step.no_fs_gs()?;
@@ -361,11 +381,12 @@ impl Walk<'_> {
             return Err(Reason::SyscallSequence);
         }
         let length = step.bytes.len();
-        self.findings.branches.push(Branch { at: step.at, length, target, inside: kind == Kind::Loop });
-        if length > 4 {
+        let inside = matches!(kind, Kind::Loop | Kind::Call);
+        self.findings.branches.push(Branch { at: step.at, length, target, inside });
+        if length > 4 && kind != Kind::Call {
             self.findings.sites.push(step.next - 4);
         }
-        self.ends = kind == Kind::Jmp;
+        self.ends = matches!(kind, Kind::Jmp | Kind::Call);
         Ok(())
     }
 

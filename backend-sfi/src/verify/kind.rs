@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Jcc,
     /// `loop`, `jrcxz`: a short jump that stays in its fragment.
     Loop,
+    /// A direct call: to a place in its fragment, where returns are predicted.
+    Call,
     /// An indirect jump: only the dispatch form.
     Dispatch,
     /// Addresses memory through a register that its encoding does not name.
@@ -54,7 +56,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, with its name in the rule file, in numeric order.
-    pub(crate) const ALL: [(&'static str, Kind); 18] = [
+    pub(crate) const ALL: [(&'static str, Kind); 19] = [
         ("plain", Kind::Plain),
         ("mov", Kind::Mov),
         ("lea", Kind::Lea),
@@ -70,6 +72,7 @@ impl Kind {
         ("jmp", Kind::Jmp),
         ("jcc", Kind::Jcc),
         ("loop", Kind::Loop),
+        ("call", Kind::Call),
         ("dispatch", Kind::Dispatch),
         ("implicit", Kind::Implicit),
         ("xrstor", Kind::Xrstor),

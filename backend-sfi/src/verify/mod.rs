@@ -11,6 +11,8 @@
 //!   never mapped.
 //! * gs base is the dispatch table: 8 bytes for each 32-bit index, each the address of an indirect entry that
 //!   [`Verifier::may_enter_indirectly`] allowed, of the miss gate, or 0, where nothing is mapped. The table is not writable by the guest.
+//! * `fs:[return_stack]` holds the address of `fs:[return_target]`. Before the miss gate and before address 0 are four bytes
+//!   that a return may arrive at as at an indirect entry.
 //! * fs base is the host's, and [`ContextSlots`] names what of it emitted code may reach.
 //! * The cache is changed only as the [`Verifier`] is told: bytes are what [`admit`](Verifier::admit) saw, but
 //!   for the rel32 fields that [`may_link`](Verifier::may_link) allowed. Nothing leads into a fragment any
@@ -42,11 +44,15 @@
 //! 6. The one indirect jump is `jmp qword ptr gs:[r11*8]`. Before it comes a `mov`, `lea` or `movzx` into
 //!    r11d, and between them only pushes, `mov`s to memory, and 32-bit `mov`, `lea`, `add`, `sub` into esp. No
 //!    boundary behind the write of r11d.
+//!    Where returns are [predicted](Returns::Predicted), the same may come before `mov r11, gs:[r11*8]; lea r11, [r11-4]; mov
+//!    fs:[return_target], r11; mov r11d, esp; mov rsp, fs:[return_stack]; ret`. No boundary inside either.
 //! 7. A direct branch has no prefix and leads to a boundary, of the same fragment or a live one, or to a gate
 //!    other than the system call's. `loop` and `jrcxz` stay in the fragment. One whose displacement lies within
 //!    eight aligned bytes may later be made to lead to another such place.
-//! 8. A claimed indirect entry is a boundary whose instruction is `mov r11, fs:[first spill slot]`.
-//! 9. The last instruction is a jump.
+//!    A `call`, allowed where returns are predicted, has no prefix and leads to a boundary of the same fragment.
+//! 8. A claimed indirect entry is a boundary whose instruction is `mov r11, fs:[first spill slot]`. Where returns are
+//!    predicted, `lea esp, [r11+8]` is directly before it, and a boundary.
+//! 9. The last instruction is a jump, a call or a return.
 //! 10. `xrstor` comes directly behind `movzx eax, al`, so that it loads none of the rights of protection keys. No boundary on it.
 
 mod form;
@@ -55,11 +61,13 @@ mod kind;
 mod marks;
 mod operand;
 mod refusal;
+mod returns;
 mod rules;
 mod short;
 
 pub use refusal::{InstructionBytes, Reason, Refusal};
 
+use crate::returns::Returns;
 use fragment::Findings;
 use marks::{Mark, Marks};
 use std::ops::Range;
@@ -73,6 +81,8 @@ pub struct Layout {
     pub context: ContextSlots,
     /// Where emitted code may leave the cache.
     pub gates: Gates,
+    /// How returns are carried out.
+    pub returns: Returns,
 }
 
 /// Displacements from fs of what emitted code may access there.
@@ -82,6 +92,10 @@ pub struct ContextSlots {
     pub spill: Range<i32>,
     /// 8-byte slots that hold the guest's fs and gs base, and may be read.
     pub guest_bases: Range<i32>,
+    /// 8 bytes that predicted returns write and pop.
+    pub return_target: i32,
+    /// 8 bytes that hold the address of `return_target`.
+    pub return_stack: i32,
     /// 4 bytes that may be written, with a constant only.
     pub exit_info: i32,
 }
@@ -140,7 +154,9 @@ impl Verifier {
         }
         let place = self.marks.indices(address, bytes.len()).ok_or_else(|| whole(Reason::OutsideCache))?;
         let covers_gate = |gate: u64| (address..address + bytes.len() as u64).contains(&gate);
-        if self.layout.gates.all().into_iter().any(covers_gate) {
+        // What a return without an entry arrives at.
+        let arrivals = (1..=returns::ARRIVAL.len() as u64).map(|back| self.layout.gates.miss - back);
+        if self.layout.gates.all().into_iter().chain(arrivals).any(covers_gate) {
             return Err(whole(Reason::OutsideCache));
         }
         if self.marks.any(Mark::Live, place.clone()) {
@@ -152,12 +168,20 @@ impl Verifier {
             let reloads = bytes
                 .get(at..)
                 .is_some_and(|rest| operand::reloads_r11(rest, self.layout.context.spill.start));
-            if !(reloads && self.findings.is_boundary(at)) {
+            if !(reloads && self.findings.is_boundary(at) && self.can_be_returned_to(bytes, at)) {
                 return Err(Refusal::new(bytes, at, 9, Reason::IndirectEntry(entry)));
             }
         }
         self.publish(place, claims);
         Ok(())
+    }
+
+    /// Whether a return may arrive before the indirect entry at `at`, if returns are predicted.
+    fn can_be_returned_to(&self, bytes: &[u8], at: usize) -> bool {
+        self.layout.returns == Returns::Dispatched
+            || at.checked_sub(returns::ARRIVAL.len()).is_some_and(|arrival| {
+                bytes[arrival..at] == returns::ARRIVAL && self.findings.is_boundary(arrival)
+            })
     }
 
     fn publish(&mut self, place: Range<usize>, claims: &Claims<'_>) {
@@ -205,6 +229,12 @@ impl Verifier {
     /// or thread may lead into them.
     pub fn retire(&mut self, range: Range<u64>) {
         self.marks.forget(self.marks.clip(&range));
+    }
+
+    /// Forgets all fragments; returns of those to come are carried out like this.
+    pub fn set_returns(&mut self, returns: Returns) {
+        self.clear();
+        self.layout.returns = returns;
     }
 
     /// Forgets all fragments, as [`retire`](Verifier::retire) would.

@@ -109,12 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn only_direct_branches_and_the_dispatch_leave_the_straight_line() {
+    fn only_direct_branches_calls_and_the_dispatch_leave_the_straight_line() {
         for (code, kind) in allowed() {
             let expected = match kind {
                 Kind::Jmp => FlowControl::UnconditionalBranch,
                 Kind::Jcc | Kind::Loop => FlowControl::ConditionalBranch,
                 Kind::Dispatch => FlowControl::IndirectBranch,
+                Kind::Call => FlowControl::Call,
                 _ => FlowControl::Next,
             };
             assert_eq!(code.flow_control(), expected, "{code:?}");
@@ -122,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn only_push_pop_and_leave_use_the_stack_implicitly() {
+    fn only_push_pop_leave_and_call_use_the_stack_implicitly() {
         for (code, kind) in allowed() {
-            let expected = matches!(kind, Kind::Push | Kind::Pop | Kind::Leave);
+            let expected = matches!(kind, Kind::Push | Kind::Pop | Kind::Leave | Kind::Call);
             assert_eq!(code.is_stack_instruction(), expected, "{code:?}");
         }
     }
@@ -180,6 +181,7 @@ mod tests {
                 kind,
                 Kind::Push
                     | Kind::Pop
+                    | Kind::Call
                     | Kind::Leave
                     | Kind::StringBoth
                     | Kind::StringDestination

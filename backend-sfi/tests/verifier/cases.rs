@@ -1,15 +1,18 @@
 //! Fragments written as text, and the layout they are written for.
 //!
-//! A case begins with `== name`. Then come `reason: Reason` (its variant) and lines of bytes with `;` comments. A line's leading `!` marks the refused instruction. Apart from
+//! A case begins with `== name`. Then come `reason: Reason` (its variant), `predicted-returns` if the layout has those, and
+//! lines of bytes with `;` comments. A line's leading `!` marks the refused instruction. Apart from
 //! two-digit hexadecimal bytes a line may hold
 //!
 //! ```text
 //! name:            a label; `name: indirect` also claims an indirect entry
 //! rel8(target)     the distance from behind this field to a label, a gate, `other` (a live fragment),
 //! rel32(target)    `nowhere` (cache without a fragment) or `outside` (the window), plus a constant
-//! disp32(slot)     a displacement from fs: `spill`, `beyond`, `bases`, `exit`, plus or minus a constant
+//! disp32(slot)     a displacement from fs: `spill`, `beyond`, `bases`, `exit`, `target` (of a return), `stack` (of a
+//!                  return), plus or minus a constant
 //! ```
 
+use endo_sfi::returns::Returns;
 use endo_sfi::verify::{Claims, ContextSlots, Gates, Layout, Verifier};
 use std::collections::HashMap;
 
@@ -25,8 +28,15 @@ pub(crate) const OTHER_BYTES: [u8; 15] = [0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0x
 pub(crate) fn layout() -> Layout {
     Layout {
         cache: CACHE..CACHE + 0x10_0000,
-        context: ContextSlots { spill: -0x80..-0x40, guest_bases: -0x40..-0x30, exit_info: -0x30 },
+        context: ContextSlots {
+            spill: -0x80..-0x40,
+            guest_bases: -0x40..-0x30,
+            return_target: -0x28,
+            return_stack: -0x20,
+            exit_info: -0x30,
+        },
         gates: Gates { link: CACHE, syscall: CACHE + 0x40, special: CACHE + 0x80, miss: CACHE + 0xc0 },
+        returns: Returns::Dispatched,
     }
 }
 
@@ -41,6 +51,7 @@ pub(crate) fn verifier(layout: Layout) -> Verifier {
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) reason: Option<String>,
+    pub(crate) returns: Returns,
     pub(crate) bytes: Vec<u8>,
     pub(crate) indirect_entries: Vec<u32>,
     /// Offset of the instruction marked with `!`.
@@ -67,6 +78,8 @@ impl Case {
         for line in lines.filter(|line| !line.starts_with('#')) {
             if let Some(reason) = line.strip_prefix("reason: ") {
                 case.reason = Some(reason.into());
+            } else if line == "predicted-returns" {
+                case.returns = Returns::Predicted;
             } else {
                 case.line(line, &mut labels, &mut fields);
             }
@@ -136,6 +149,8 @@ fn displacement(slot: &str) -> i32 {
         "beyond" => context.exit_info + 8,
         "bases" => context.guest_bases.start,
         "exit" => context.exit_info,
+        "target" => context.return_target,
+        "stack" => context.return_stack,
         _ => panic!("no slot {name}"),
     };
     base + if plus.is_empty() { 0 } else { plus.parse::<i32>().expect("a number") }

@@ -2,6 +2,7 @@
 //! follows which registers are below 2^32 from one instruction to the next, with iced's own account of what each
 //! instruction reads and writes. Slow, and content to be stricter than needed.
 
+use endo_sfi::returns::Returns;
 use endo_sfi::verify::Layout;
 use iced_x86::{
     Code, CodeSize, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
@@ -16,6 +17,17 @@ enum Stack {
     /// At most a page outside: an access faults or proves it to be inside.
     Near,
     Unknown,
+    /// At a return target that has been stored.
+    AtReturnTarget,
+}
+
+/// What r11 holds on the way to a predicted return.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OnReturn {
+    /// An entry of the dispatch table.
+    Entry,
+    /// Where a return arrives before that.
+    Arrival,
 }
 
 struct State {
@@ -26,11 +38,21 @@ struct State {
     is_mask_cut: bool,
     /// The address in r11, if it was loaded as a constant.
     return_address: Option<u64>,
+    on_return: Option<OnReturn>,
+    /// The context's return target has been stored since the last boundary.
+    is_target_stored: bool,
 }
 
 impl State {
     fn at_boundary() -> State {
-        State { narrow: Vec::new(), stack: Stack::Inside, is_mask_cut: false, return_address: None }
+        State {
+            narrow: Vec::new(),
+            stack: Stack::Inside,
+            is_mask_cut: false,
+            return_address: None,
+            on_return: None,
+            is_target_stored: false,
+        }
     }
 }
 
@@ -58,7 +80,10 @@ pub(crate) fn objection(
         }
         reached = !matches!(
             instruction.flow_control(),
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+            FlowControl::UnconditionalBranch
+                | FlowControl::IndirectBranch
+                | FlowControl::Call
+                | FlowControl::Return
         );
         if state.return_address.take_if(|&mut back| back == instruction.next_ip()).is_some() {
             reached = true;
@@ -79,7 +104,7 @@ impl Oracle<'_> {
     fn step(&self, state: &mut State, instruction: &Instruction) -> Verdict {
         let mut factory = InstructionInfoFactory::new();
         let info = factory.info(instruction);
-        forbidden(instruction, info)?;
+        self.forbidden(instruction, info)?;
         for memory in info.used_memory() {
             self.memory(state, instruction, memory)?;
         }
@@ -97,7 +122,7 @@ impl Oracle<'_> {
             return Ok(());
         }
         match memory.segment() {
-            Register::FS => return self.context(instruction, memory),
+            Register::FS => return self.context(state, instruction, memory),
             Register::GS => return dispatch_table(state, instruction, memory),
             _ => {}
         }
@@ -106,6 +131,8 @@ impl Oracle<'_> {
         }
         let narrow = |register| state.narrow.contains(&register);
         let fine = match memory.base() {
+            // It reads the context, or nothing that was stored there; `control` tells them apart.
+            Register::RSP if instruction.mnemonic() == Mnemonic::Ret => true,
             Register::RSP => instruction.is_stack_instruction() && state.stack != Stack::Unknown,
             Register::RBP => instruction.mnemonic() == Mnemonic::Leave && narrow(Register::RBP),
             base @ (Register::RSI | Register::RDI) => instruction.is_string_instruction() && narrow(base),
@@ -114,7 +141,7 @@ impl Oracle<'_> {
         if fine && memory.index() == Register::None { Ok(()) } else { Err(format!("accesses {memory:?}")) }
     }
 
-    fn context(&self, instruction: &Instruction, memory: &UsedMemory) -> Verdict {
+    fn context(&self, state: &State, instruction: &Instruction, memory: &UsedMemory) -> Verdict {
         let absolute = memory.base() == Register::None && memory.index() == Register::None;
         let slot = i32::try_from(memory.displacement() as i64).map_err(|_| "a far displacement from fs")?;
         let context = &self.layout.context;
@@ -122,7 +149,16 @@ impl Oracle<'_> {
         let size = memory.memory_size().size();
         let in_range =
             |range: &std::ops::Range<i32>| size == 8 && range.contains(&slot) && range.contains(&(slot + 7));
+        let predicted = self.layout.returns == Returns::Predicted && size == 8;
         let fine = match memory.access() {
+            OpAccess::Read if slot == context.return_stack => {
+                predicted && state.is_target_stored && instruction.op0_register() == Register::RSP
+            }
+            OpAccess::Write if slot == context.return_target => {
+                predicted
+                    && state.on_return == Some(OnReturn::Arrival)
+                    && instruction.op1_register() == Register::R11
+            }
             OpAccess::Read => in_range(&context.spill) || in_range(&context.guest_bases),
             OpAccess::Write if constant => slot == context.exit_info && size == 4,
             OpAccess::Write => in_range(&context.spill),
@@ -135,8 +171,12 @@ impl Oracle<'_> {
     fn control(&self, state: &mut State, instruction: &Instruction) -> Verdict {
         let direct = matches!(
             instruction.flow_control(),
-            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call
         );
+        if instruction.flow_control() == FlowControl::Return {
+            let fine = state.stack == Stack::AtReturnTarget;
+            return if fine { Ok(()) } else { Err("returns from anywhere".into()) };
+        }
         if instruction.flow_control() != FlowControl::Next && state.stack != Stack::Inside {
             return Err(format!("leaves with rsp {:?}", state.stack));
         }
@@ -158,7 +198,12 @@ impl Oracle<'_> {
     }
 
     fn effects(&self, state: &mut State, instruction: &Instruction, info: &InstructionInfo) {
-        let stack = stack_after(state, instruction);
+        let stack = self.stack_after(state, instruction);
+        let on_return = on_return_after(state, instruction);
+        let stores_target = instruction.memory_segment() == Register::FS
+            && instruction.op0_kind() == OpKind::Memory
+            && instruction.memory_displacement64() as i32 == self.layout.context.return_target;
+        state.is_target_stored |= stores_target;
         for used in info.used_registers() {
             let register = used.register().full_register();
             if writes(used.access()) {
@@ -169,8 +214,10 @@ impl Oracle<'_> {
             }
             if writes(used.access()) && register == Register::R11 {
                 state.return_address = None;
+                state.on_return = None;
             }
         }
+        state.on_return = on_return.or(state.on_return);
         for operand in 0..instruction.op_count() {
             let narrow = instruction.op_kind(operand) == OpKind::Register
                 && instruction.op_register(operand).is_gpr32()
@@ -194,7 +241,40 @@ impl Oracle<'_> {
     }
 }
 
-/// Where rsp may point after the instruction, but for a 32-bit write that confines it.
+impl Oracle<'_> {
+    /// Where rsp may point after the instruction, but for a 32-bit write that confines it.
+    fn stack_after(&self, state: &State, instruction: &Instruction) -> Stack {
+        let loads_target = instruction.memory_segment() == Register::FS
+            && instruction.op0_register() == Register::RSP
+            && instruction.memory_displacement64() as i32 == self.layout.context.return_stack;
+        if loads_target { Stack::AtReturnTarget } else { stack_after(state, instruction) }
+    }
+
+    fn forbidden(&self, instruction: &Instruction, info: &InstructionInfo) -> Verdict {
+        let on_return = self.layout.returns == Returns::Predicted
+            && matches!(instruction.code(), Code::Call_rel32_64 | Code::Retnq);
+        if on_return && instruction.len() <= 5 { Ok(()) } else { forbidden(instruction, info) }
+    }
+}
+
+/// What r11 holds after the instruction, if it is one on the way to a predicted return.
+fn on_return_after(state: &State, instruction: &Instruction) -> Option<OnReturn> {
+    if instruction.op0_register() != Register::R11 {
+        return None;
+    }
+    match instruction.code() {
+        Code::Mov_r64_rm64 if instruction.memory_segment() == Register::GS => Some(OnReturn::Entry),
+        Code::Lea_r64_m => {
+            let back = instruction.memory_base() == Register::R11
+                && instruction.memory_index() == Register::None
+                && instruction.memory_displacement64() == 4u64.wrapping_neg();
+            (back && state.on_return == Some(OnReturn::Entry)).then_some(OnReturn::Arrival)
+        }
+        _ => None,
+    }
+}
+
+/// Where rsp may point after an instruction that is not part of a predicted return.
 fn stack_after(state: &State, instruction: &Instruction) -> Stack {
     let register = |operand| {
         (instruction.op_kind(operand) == OpKind::Register).then(|| instruction.op_register(operand))
@@ -233,7 +313,8 @@ fn stack_after(state: &State, instruction: &Instruction) -> Stack {
 }
 
 fn dispatch_table(state: &State, instruction: &Instruction, memory: &UsedMemory) -> Verdict {
-    let fine = instruction.code() == Code::Jmp_rm64
+    let into_r11 = instruction.code() == Code::Mov_r64_rm64 && instruction.op0_register() == Register::R11;
+    let fine = (instruction.code() == Code::Jmp_rm64 || into_r11)
         && memory.base() == Register::None
         && memory.index() == Register::R11
         && memory.scale() == 8

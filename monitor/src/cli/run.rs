@@ -65,6 +65,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE", hide = true)]
     pub dump_fragments: Option<PathBuf>,
 
+    /// Lets the processor predict returns in small programs too. For who works on the translator.
+    #[arg(long, hide = true)]
+    pub predict_returns: bool,
+
     /// The program and its arguments. Without a slash it is looked up in PATH. Everything after it is its own; a `--`
     /// before it is needed only if its name begins with a dash.
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -156,6 +160,7 @@ fn start(
         perf_map: options.perf_map.then(|| format!("/tmp/perf-{}.map", std::process::id()).into()),
         fragment_dump: options.dump_fragments.clone(),
         bequest: before.map(|before| before.bequest.clone()).unwrap_or_default(),
+        predict_returns: options.predict_returns,
         ..BackendConfig::default()
     };
     let name = program.exec_name.to_string_lossy().into_owned();
@@ -253,6 +258,7 @@ impl RunOptions {
             (self.stats, "--stats"),
             (self.perf_map, "--perf-map"),
             (self.no_cache, "--no-cache"),
+            (self.predict_returns, "--predict-returns"),
         ];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.into()));
         words.into_iter().flat_map(|word| word.into_vec().into_iter().chain([0])).collect()

@@ -11,8 +11,15 @@ fn layout() -> Layout {
     let start = ADDRESS - 0x1000;
     Layout {
         cache: start..start + 0x10_0000,
-        context: ContextSlots { spill: -128..-96, guest_bases: -96..-80, exit_info: -80 },
+        context: ContextSlots {
+            spill: -128..-96,
+            guest_bases: -96..-80,
+            return_target: -80,
+            return_stack: -72,
+            exit_info: -64,
+        },
         gates: Gates { link: start, syscall: start + 16, special: start + 32, miss: start + 48 },
+        returns: Returns::Dispatched,
     }
 }
 
