@@ -30,9 +30,10 @@ mod portable;
 mod x86_64;
 
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 
 use self::fixture::Fixture;
-use crate::IsolationBackend;
+use crate::{BackendConfig, IsolationBackend};
 
 #[cfg(target_arch = "x86_64")]
 pub use self::x86_64::HIJACKED;
@@ -99,6 +100,13 @@ impl fmt::Display for Report {
     }
 }
 
+/// How backends are configured, in this process.
+static CONFIGURE: RwLock<fn() -> BackendConfig> = RwLock::new(BackendConfig::default);
+
+fn configuration() -> BackendConfig {
+    CONFIGURE.read().unwrap_or_else(PoisonError::into_inner)()
+}
+
 /// Runs every property on a backend.
 pub fn run<B: IsolationBackend>() -> Report {
     let results = properties::<B>()
@@ -113,8 +121,8 @@ pub fn run_one<B: IsolationBackend>(name: &str) -> Option<Outcome> {
     properties::<B>().into_iter().find(|property| property.name == name).map(|found| child::run(found.check))
 }
 
-/// Declares the table of properties: a function that lists them and a macro that turns each into a test. `$d` is a
-/// dollar sign, which the inner macro needs and the outer cannot write.
+/// Declares the table of properties: a function that lists them and a macro that turns each into a test, with the
+/// default configuration or what a function gives. `$d` is a dollar sign, which the inner macro needs and the outer cannot write.
 macro_rules! table {
     ($d:tt;
      portable { $($class:ident $name:ident;)+ }
@@ -142,17 +150,20 @@ macro_rules! table {
         #[macro_export]
         macro_rules! conformance_suite {
             ($d backend:ty) => {
+                $crate::conformance_suite!($d backend, $crate::BackendConfig::default);
+            };
+            ($d backend:ty, $d configure:expr) => {
                 $(
                     #[test]
                     fn $name() {
-                        $crate::conformance::assert_holds::<$d backend>(stringify!($name));
+                        $crate::conformance::assert_holds::<$d backend>(stringify!($name), $d configure);
                     }
                 )+
                 $(
                     #[cfg(target_arch = "x86_64")]
                     #[test]
                     fn $x86_name() {
-                        $crate::conformance::assert_holds::<$d backend>(stringify!($x86_name));
+                        $crate::conformance::assert_holds::<$d backend>(stringify!($x86_name), $d configure);
                     }
                 )+
             };
@@ -160,8 +171,10 @@ macro_rules! table {
     };
 }
 
-/// Fails the calling test unless the property holds or the backend is unavailable here.
-pub fn assert_holds<B: IsolationBackend>(name: &str) {
+/// Fails the calling test unless the property holds, or the backend is unavailable here. All tests of a process configure
+/// alike.
+pub fn assert_holds<B: IsolationBackend>(name: &str, configure: fn() -> BackendConfig) {
+    *CONFIGURE.write().unwrap_or_else(PoisonError::into_inner) = configure;
     if let Err(reason) = B::probe() {
         eprintln!("the {} backend is unavailable: {reason}", B::NAME);
         return;

@@ -116,12 +116,25 @@ impl Guest {
     ///
     /// If the outcomes differ, with where; if the program does not end.
     pub fn same(&self) -> Outcome {
+        self.same_under(&Under::Endo)
+    }
+
+    /// [`same`](Self::same), under Endo with these options.
+    ///
+    /// # Panics
+    ///
+    /// As `same`.
+    pub fn same_with(&self, options: &[&str]) -> Outcome {
+        self.same_under(&Under::EndoWith(options.iter().map(|&option| option.to_owned()).collect()))
+    }
+
+    fn same_under(&self, under: &Under) -> Outcome {
         let place = TempDir::new().expect("there is room for scratch files");
         let native = self.run_in(&place, &Under::Native);
         assert_ne!(native.status, Status::TimedOut, "{} does not even end natively", self.program.display());
-        let ours = self.run_in(&place, &Under::Endo);
+        let ours = self.run_in(&place, under);
         if let Some(difference) = ours.difference_from(&native) {
-            panic!("{}\n{difference}", self.command_line(&Under::Endo));
+            panic!("{}\n{difference}", self.command_line(under));
         }
         native
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{Finding, host};
 use crate::{
-    BackendConfig, CodeSource, DomainId, Exit, Fault, FaultKind, GuestAddr, GuestRange, HostAddr, HostRange,
+    CodeSource, DomainId, Exit, Fault, FaultKind, GuestAddr, GuestRange, HostAddr, HostRange,
     IsolationBackend, PAGE_SIZE, Registers, Rights, SignalStack, ThreadState, copy,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Fixture<B: IsolationBackend> {
 impl<B: IsolationBackend> Fixture<B> {
     pub(super) fn new() -> Result<Self, String> {
         let signal_stack = SignalStack::install().map_err(|error| format!("no signal stack: {error}"))?;
-        let backend = B::new(BackendConfig::default()).map_err(|error| format!("no backend: {error}"))?;
+        let backend = B::new(super::configuration()).map_err(|error| format!("no backend: {error}"))?;
         let backend: &'static B = Box::leak(Box::new(backend));
         host::install(backend).map_err(|error| format!("no signal handler: {error}"))?;
         let fixture = Fixture { backend, _signal_stack: signal_stack };

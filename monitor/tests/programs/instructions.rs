@@ -42,6 +42,42 @@ fn jumps_calls_returns_and_faults_agree() {
     same("control.S", 69);
 }
 
+/// As in programs with very much code.
+#[test]
+fn instructions_agree_when_the_processor_predicts_returns() {
+    for (name, snippets) in [("stack.S", 35), ("control.S", 69), ("segments.S", 18)] {
+        let outcome = Guest::new(program(name)).same_with(&["--no-cache", "--predict-returns"]);
+        assert_eq!(outcome.status, Status::Exited(0), "{name}");
+        assert!(outcome.text().lines().count() >= snippets, "{}", outcome.text());
+    }
+}
+
+/// The dynamic linker, longjmp (lua's errors), threads, signals and exceptions with them; and what one run keeps serves the next.
+#[test]
+fn programs_agree_when_the_processor_predicts_returns() {
+    let store = tempfile::TempDir::new().expect("there is room for scratch files");
+    let directory = store.path().to_str().expect("a path of text");
+    for _ in 0..2 {
+        for (program, arguments) in PREDICTED {
+            let guest = Guest::new(program).arguments(*arguments);
+            let outcome = guest.same_with(&["--cache-dir", directory, "--predict-returns"]);
+            assert_eq!(outcome.status, Status::Exited(0), "{program}");
+        }
+    }
+}
+
+const PREDICTED: &[(&str, &[&str])] = &[
+    ("/usr/bin/lua5.4", &["-e", "for i = 1, 300 do assert(not pcall(error, i)) end print(('x'):rep(9))"]),
+    (
+        "/usr/bin/python3.11",
+        &[
+            "-c",
+            "import threading, json\nts = [threading.Thread(target=lambda: json.dumps(list(range(9999)))) for _ in 'abcd']\n[t.start() for t in ts]; [t.join() for t in ts]; print(sum(range(9999)))",
+        ],
+    ),
+    ("/bin/bash", &["-c", "trap 'echo caught' USR1; kill -USR1 $$; echo $(echo inner) | tr a-z A-Z"]),
+];
+
 #[test]
 fn memory_operands_of_every_form_agree() {
     same("addressing.S", 45);

@@ -72,10 +72,11 @@ pub(in super::super) fn a_signal_before_run_is_not_lost<B: IsolationBackend>(
 pub(in super::super) fn state_is_exact_wherever_a_signal_hits<B: IsolationBackend>(
     fixture: &Fixture<B>,
 ) -> Finding {
-    // rax counts rounds; memory and the stack repeat it; xmm0 holds it; rcx and the flags are busy in between.
+    // rax counts rounds; memory, the stack and r11 repeat it; xmm0 holds it; rcx and the flags are busy in between.
     let code = snippet!(exact_loop:
-        "2: inc rax", "mov [0x20000000], rax", "push rax", "pop rcx", "movq xmm0, rax", "call 3f",
-        "cmp rcx, rdx", "jz 2b", "ud2", "3: mov rdx, rax", "ret");
+        "2: inc rax", "mov [0x20000000], rax", "push rax", "pop rcx", "movq xmm0, rax", "mov r11, rax",
+        "call 3f", "cmp r11, rdx", "jnz 4f", "xor edx, edx", "lea r8, [rip + 3f]", "call r8", "cmp rcx, rdx", "jz 2b",
+        "4: ud2", "3: mov rdx, rax", "ret");
     fixture.map_code(CODE, code.bytes)?;
     let mut guest = fixture.thread_at(CODE)?;
     set_timer(Duration::from_micros(500), Duration::from_micros(500));
