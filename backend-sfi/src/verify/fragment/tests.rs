@@ -137,7 +137,7 @@ fn context_slots_and_dispatches_are_what_the_decoder_says_they_are() {
     for rex in 0x40..0x50_u8 {
         for opcode in [0x89, 0x8a, 0x8b, 0xc7] {
             for modrm in 0..=255_u8 {
-                for displacement in [-136_i32, -128, -124, -104, -96, -88, -80, 0] {
+                for displacement in [-136_i32, -128, -124, -104, -96, -88, -80, -72, -64, 0] {
                     let mut bytes = vec![0x64, rex, opcode, modrm, 0x25];
                     bytes.extend(displacement.to_le_bytes());
                     bytes.extend([0x90; 6]);
