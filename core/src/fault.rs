@@ -9,6 +9,8 @@ pub use x86_64::fault_from_signal;
 
 /// `si_code` of a SIGSYS that Syscall User Dispatch raised.
 pub const SYS_USER_DISPATCH: i32 = 2;
+/// `si_code` of a SIGSYS that a seccomp filter raised.
+pub const SYS_SECCOMP: i32 = 1;
 
 /// Whether the interrupted instruction itself raised this signal, rather than a sender or a timer: what
 /// [`IsolationBackend::on_signal`](crate::IsolationBackend::on_signal) takes as `synchronous`. Async-signal-safe.
@@ -16,7 +18,7 @@ pub fn is_synchronous(info: &libc::siginfo_t) -> bool {
     match info.si_signo {
         // No other process can send a positive code (rt_sigqueueinfo(2)); the monitor sends none to itself.
         libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP => info.si_code > 0,
-        libc::SIGSYS => info.si_code == SYS_USER_DISPATCH,
+        libc::SIGSYS => matches!(info.si_code, SYS_SECCOMP | SYS_USER_DISPATCH),
         _ => false,
     }
 }

@@ -13,6 +13,8 @@ pub mod backend;
 pub mod conformance;
 pub mod copy;
 pub mod fault;
+#[cfg(target_arch = "x86_64")]
+pub mod native;
 pub mod null;
 pub mod probe;
 pub mod signal_stack;

@@ -1,5 +1,5 @@
-//! The null backend on x86-64. The files below: [`dispatch`] arms Syscall User Dispatch, [`frame`] lays out signal
-//! frames, [`switch`] holds the assembly.
+//! The null backend on x86-64. The files below: [`dispatch`] arms Syscall User Dispatch, [`frame`] lays out the signal
+//! frame that enters a guest, [`switch`] holds the assembly.
 
 mod dispatch;
 mod frame;
@@ -10,8 +10,11 @@ use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 
-use self::frame::{SignalFrame, VectorFrame};
+use self::frame::SignalFrame;
 use crate::fault::{SYS_USER_DISPATCH, fault_from_signal};
+use crate::native::dispatch::is_native_call;
+use crate::native::frame::{VectorFrame, take_state};
+use crate::native::{canonical_or_zero, requirements};
 use crate::{
     Against, BackendConfig, BackendError, CodeSource, Confinement, DomainId, Exit, Fault, FaultKind,
     GuestAddr, GuestRange, HostAddr, HostRange, IsolationBackend, PAGE_SIZE, Properties, Rights,
@@ -66,11 +69,7 @@ unsafe impl IsolationBackend for NullBackend {
     type Thread = NullThread;
 
     fn probe() -> Result<Properties, Unavailable> {
-        let reasons: Vec<String> = MISSING
-            .iter()
-            .filter(|(present, _)| !present())
-            .map(|(_, reason)| (*reason).to_owned())
-            .collect();
+        let reasons = requirements::missing();
         if !reasons.is_empty() {
             return Err(Unavailable { reasons });
         }
@@ -227,12 +226,12 @@ unsafe impl IsolationBackend for NullBackend {
         let thread = unsafe { &mut *running };
         let ThreadState { registers, vector } = &mut thread.state;
         // SAFETY: the context is the kernel's, by this method's contract, and it holds the guest's state.
-        unsafe { frame::take_state(context, registers, vector, &mut thread.vector) };
+        unsafe { take_state(context, registers, vector, &mut thread.vector) };
         registers.fs_base = fs_base;
         registers.gs_base = switch::read_gs_base();
         thread.exit = match (synchronous, info.si_signo, info.si_code) {
             (false, ..) => Exit::Interrupted,
-            (true, libc::SIGSYS, SYS_USER_DISPATCH) if dispatch::is_native_call(info) => Exit::Syscall,
+            (true, libc::SIGSYS, SYS_USER_DISPATCH) if is_native_call(info) => Exit::Syscall,
             (true, libc::SIGSYS, SYS_USER_DISPATCH) => {
                 // `int 0x80` on a kernel without 32-bit calls. It has been executed: two bytes back.
                 registers.pc = registers.pc.wrapping_sub(2);
@@ -263,33 +262,6 @@ impl NullBackend {
 
 fn cannot_arm(source: io::Error) -> BackendError {
     BackendError::Host { what: "arm syscall user dispatch", source }
-}
-
-/// A test, and the reason to give if it fails.
-type Requirement = (fn() -> bool, &'static str);
-
-/// What the backend cannot do without.
-const MISSING: [Requirement; 3] = [
-    (has_fsgsbase, "the kernel does not let user code write segment bases (no FSGSBASE in AT_HWCAP2)"),
-    (has_xsave, "the cpu or the kernel has no XSAVE (cpuid 1 ecx.osxsave is 0)"),
-    (dispatch::is_available, "the kernel has no syscall user dispatch (Linux 5.11 or newer has)"),
-];
-
-fn has_fsgsbase() -> bool {
-    const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
-    // SAFETY: no precondition.
-    unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
-}
-
-fn has_xsave() -> bool {
-    const OSXSAVE: u32 = 1 << 27;
-    core::arch::x86_64::__cpuid(1).ecx & OSXSAVE != 0
-}
-
-/// A segment base that the processor takes. No guest can hold another.
-fn canonical_or_zero(base: u64) -> u64 {
-    let sign_extended = (base as i64) << 16 >> 16;
-    if sign_extended as u64 == base { base } else { 0 }
 }
 
 /// Blocks every signal on the calling thread and returns what was blocked before.

@@ -3,9 +3,9 @@
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::dispatch::BLOCK;
 use super::frame::SignalFrame;
 use crate::SignalStack;
+use crate::native::dispatch::BLOCK;
 use crate::signal_stack::SignalHandler;
 
 /// What `enter` needs besides the frame; its address travels in rdi.
