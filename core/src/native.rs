@@ -1,7 +1,8 @@
-//! What backends share whose guests run natively: [`dispatch`] captures system calls, [`frame`] reads and writes the
-//! state in signal frames, [`requirements`] says what the machine needs for it.
+//! What backends share whose guests run natively: [`dispatch`] captures system calls, [`entry`] is where signals arrive,
+//! [`frame`] reads and writes the state in their frames, [`requirements`] says what the machine needs for it.
 
 pub mod dispatch;
+pub mod entry;
 pub mod frame;
 pub mod requirements;
 

@@ -7,6 +7,11 @@ use crate::arch::xsave::{self, Software};
 use crate::arch::{Flags, Gpr};
 use crate::{Registers, VectorState};
 
+/// Segment selectors of 64-bit user code and of its data (asm/segment.h).
+pub const USER_CS: u16 = 0x33;
+/// See [`USER_CS`].
+pub const USER_SS: u16 = 0x2b;
+
 /// The general registers in the order of a signal frame, and of `gregs` in libc.
 pub(crate) const FRAME_ORDER: [Gpr; 16] = [
     Gpr::R8,
@@ -108,9 +113,39 @@ impl VectorFrame {
         target[xsave::SOFTWARE].fill(0);
         let present = u64::from_le_bytes(get(source, xsave::HEADER));
         put(target, xsave::HEADER, (present & !xsave::PKRU).to_le_bytes());
-        put(source, xsave::HEADER, (present & xsave::PKRU).to_le_bytes());
-        put(source, xsave::MXCSR, xsave::MXCSR_DEFAULT.to_le_bytes());
+        make_fresh(source);
     }
+}
+
+/// Leaves the fresh state of a program in a frame's area. Rights of keys stay as they are.
+fn make_fresh(area: &mut [u8]) {
+    let present = u64::from_le_bytes(get(area, xsave::HEADER));
+    put(area, xsave::HEADER, (present & xsave::PKRU).to_le_bytes());
+    put(area, xsave::MXCSR, xsave::MXCSR_DEFAULT.to_le_bytes());
+}
+
+/// Has the host resumed with the fresh vector state of a program, whatever the frame holds. Async-signal-safe.
+///
+/// # Safety
+///
+/// `context` is a handler's third argument, of a machine with XSAVE.
+pub unsafe fn leave_fresh_vector_state(context: &mut libc::ucontext_t) {
+    let area = context.uc_mcontext.fpregs.cast::<u8>();
+    // SAFETY: with XSAVE a frame's area holds the header behind the FXSAVE region, and it is the handler's to change.
+    make_fresh(unsafe { core::slice::from_raw_parts_mut(area, xsave::EXTENDED) });
+}
+
+/// Has the handler return to 64-bit code of the host's at `pc`, with this stack pointer and no flag set, whatever was interrupted:
+/// a guest may have been in 32-bit code, in whose segment the host's addresses would lose their upper halves.
+/// Async-signal-safe.
+pub fn resume_at(context: &mut libc::ucontext_t, pc: usize, stack_pointer: u64) {
+    // cs, gs, fs and ss share a word.
+    const SEGMENTS: u64 = USER_CS as u64 | (USER_SS as u64) << 48;
+    let registers = &mut context.uc_mcontext.gregs;
+    registers[libc::REG_RIP as usize] = pc as i64;
+    registers[libc::REG_RSP as usize] = stack_pointer as i64;
+    registers[libc::REG_EFL as usize] = Flags::FIXED as i64;
+    registers[libc::REG_CSGSFS as usize] = SEGMENTS as i64;
 }
 
 /// Moves the interrupted guest's state out of the kernel's frame. Async-signal-safe.

@@ -14,7 +14,7 @@ use self::frame::SignalFrame;
 use crate::fault::{SYS_USER_DISPATCH, fault_from_signal};
 use crate::native::dispatch::is_native_call;
 use crate::native::frame::{VectorFrame, take_state};
-use crate::native::{canonical_or_zero, requirements};
+use crate::native::{canonical_or_zero, entry, requirements};
 use crate::{
     Against, BackendConfig, BackendError, CodeSource, Confinement, DomainId, Exit, Fault, FaultKind,
     GuestAddr, GuestRange, HostAddr, HostRange, IsolationBackend, PAGE_SIZE, Properties, Rights,
@@ -206,7 +206,7 @@ unsafe impl IsolationBackend for NullBackend {
     }
 
     fn signal_entry(handler: SignalHandler) -> SignalHandler {
-        switch::signal_entry(handler)
+        entry::install(handler, note_arrival)
     }
 
     unsafe fn on_signal(
@@ -228,7 +228,7 @@ unsafe impl IsolationBackend for NullBackend {
         // SAFETY: the context is the kernel's, by this method's contract, and it holds the guest's state.
         unsafe { take_state(context, registers, vector, &mut thread.vector) };
         registers.fs_base = fs_base;
-        registers.gs_base = switch::read_gs_base();
+        registers.gs_base = entry::read_gs_base();
         thread.exit = match (synchronous, info.si_signo, info.si_code) {
             (false, ..) => Exit::Interrupted,
             (true, libc::SIGSYS, SYS_USER_DISPATCH) if is_native_call(info) => Exit::Syscall,

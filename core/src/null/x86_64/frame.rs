@@ -4,7 +4,7 @@
 
 use crate::ThreadState;
 use crate::arch::Flags;
-use crate::native::frame::{FRAME_ORDER, VectorFrame};
+use crate::native::frame::{FRAME_ORDER, USER_CS, USER_SS, VectorFrame};
 
 /// What `rt_sigreturn` reads, from the word below the stack pointer on.
 #[derive(Debug)]
@@ -53,10 +53,6 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 /// Neither SS_ONSTACK, SS_DISABLE nor 0: the kernel finds the mode bad, ignores that, and leaves the alternate stack
 /// as it is (`restore_altstack`: "squash all but EFAULT").
 const KEEP_ALTERNATE_STACK: i32 = 4;
-/// Segment selectors of 64-bit user code and of its data (asm/segment.h).
-const USER_CS: u16 = 0x33;
-const USER_SS: u16 = 0x2b;
-
 impl SignalFrame {
     pub(super) const fn new() -> Self {
         SignalFrame {

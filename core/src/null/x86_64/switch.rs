@@ -1,12 +1,10 @@
-//! The few instructions that nobody else can write: into the guest, back, and the host's signal entry.
+//! The few instructions that nobody else can write: into the guest and back.
 
 use core::arch::naked_asm;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::frame::SignalFrame;
-use crate::SignalStack;
 use crate::native::dispatch::BLOCK;
-use crate::signal_stack::SignalHandler;
+use crate::native::frame::resume_at;
 
 /// What `enter` needs besides the frame; its address travels in rdi.
 #[derive(Debug)]
@@ -22,9 +20,6 @@ pub(super) struct Entry {
     /// Where the host's stack pointer is kept meanwhile.
     pub(super) host_stack_pointer: u64,
 }
-
-/// Alignment-check flag: the kernel leaves it set when it calls a handler.
-const ALIGNMENT_FLAG: u64 = crate::arch::Flags::ALIGNMENT;
 
 /// Loads a guest's registers and returns when a signal handler has arranged for it to leave.
 ///
@@ -43,7 +38,7 @@ const ALIGNMENT_FLAG: u64 = crate::arch::Flags::ALIGNMENT;
 /// # Safety
 ///
 /// All signals are blocked, the frame's mask lets the synchronous ones through, dispatch is armed with
-/// [`system_call_range`], and the handler behind [`signal_entry`] leads back by [`resume_host`].
+/// [`system_call_range`], and the handler behind [`entry`](crate::native::entry) leads back by [`resume_host`].
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn enter(entry: *mut Entry) {
     naked_asm!(
@@ -104,73 +99,5 @@ pub(super) fn system_call_range() -> (usize, usize) {
 
 /// Makes the handler's return continue after [`enter`], on the stack that it left. Async-signal-safe.
 pub(super) fn resume_host(context: &mut libc::ucontext_t, entry: &Entry) {
-    let registers = &mut context.uc_mcontext.gregs;
-    registers[libc::REG_RIP as usize] = (&raw const endo_null_resume_host) as i64;
-    registers[libc::REG_RSP as usize] = entry.host_stack_pointer as i64;
-    registers[libc::REG_EFL as usize] = crate::arch::Flags::FIXED as i64;
-}
-
-/// The guest's GS base, which stays live in a handler.
-pub(super) fn read_gs_base() -> u64 {
-    let base: u64;
-    // SAFETY: the probe saw FSGSBASE. Output one register; no memory, stack or flags.
-    unsafe { core::arch::asm!("rdgsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
-    base
-}
-
-/// The handler that the monitor wants called, as an address.
-static HANDLER: AtomicUsize = AtomicUsize::new(0);
-
-/// Keeps the monitor's handler and returns what is to be installed in its place.
-pub(super) fn signal_entry(handler: SignalHandler) -> SignalHandler {
-    HANDLER.store(handler as usize, Ordering::Release);
-    endo_null_signal_entry
-}
-
-/// Where host signals arrive: brings the host's thread pointer back, before any code that may use it, and clears the
-/// alignment-check flag, under which compiled code may fault.
-///
-/// ```text
-/// rdi signal, rsi siginfo, rdx ucontext, [rsp] return address to the restorer; rcx becomes the interrupted FS base
-/// ```
-///
-/// # Safety
-///
-/// Called by the kernel only, on a [`SignalStack`].
-#[unsafe(naked)]
-unsafe extern "C" fn endo_null_signal_entry(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
-    naked_asm!(
-        "mov rax, rsp",
-        "and rax, {STACK_MASK}",
-        "rdfsbase rcx",
-        "mov rax, [rax + {THREAD_POINTER}]",
-        "wrfsbase rax",
-        "pushfq",
-        "and qword ptr [rsp], {FLAGS_MASK}",
-        "popfq",
-        "jmp {arrive}",
-        STACK_MASK = const -(SignalStack::SIZE as i64),
-        THREAD_POINTER = const SignalStack::THREAD_POINTER_OFFSET,
-        FLAGS_MASK = const !(ALIGNMENT_FLAG as i64),
-        arrive = sym arrive,
-    )
-}
-
-/// Opens system calls for the monitor's handler and calls it.
-unsafe extern "C" fn arrive(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-    interrupted_thread_pointer: u64,
-) {
-    super::note_arrival(interrupted_thread_pointer);
-    let handler = HANDLER.load(Ordering::Acquire);
-    // SAFETY: the entry is installed only by whoever got it from `signal_entry`, which stored a handler before.
-    let handler = unsafe { core::mem::transmute::<usize, SignalHandler>(handler) };
-    // SAFETY: the arguments are the kernel's.
-    unsafe { handler(signal, info, context) };
+    resume_at(context, (&raw const endo_null_resume_host) as usize, entry.host_stack_pointer);
 }
