@@ -20,8 +20,7 @@
 //! folder an architecture.
 
 mod child;
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "guests are written for x86-64 so far"))]
-mod fixture;
+pub mod fixture;
 mod host;
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "guests are written for x86-64 so far"))]
 mod outside;
@@ -39,7 +38,7 @@ use crate::{BackendConfig, IsolationBackend};
 pub use self::x86_64::HIJACKED;
 
 /// What a property's function finds: nothing, or what was wrong in one line.
-type Finding = Result<(), String>;
+pub type Finding = Result<(), String>;
 
 /// What a property is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,6 +180,15 @@ pub fn assert_holds<B: IsolationBackend>(name: &str, configure: fn() -> BackendC
     }
     let outcome = run_one::<B>(name).expect("the suite's macro names properties of the suite");
     assert_eq!(outcome, Outcome::Passed, "{name} on the {} backend", B::NAME);
+}
+
+/// Fails the calling test unless `check` finds nothing wrong, in a child with a new backend; or says that the backend is
+/// unavailable here. For what a backend promises besides the suite.
+pub fn assert_finds_nothing<B: IsolationBackend>(check: fn(&Fixture<B>) -> Finding) {
+    match B::probe() {
+        Ok(_) => assert_eq!(child::run(check), Outcome::Passed, "on the {} backend", B::NAME),
+        Err(reason) => eprintln!("the {} backend is unavailable: {reason}", B::NAME),
+    }
 }
 
 include!("conformance/table.rs");
