@@ -40,7 +40,6 @@ fn kernel_release() -> String {
 #[cfg(target_arch = "x86_64")]
 mod arch {
     use core::arch::x86_64::{__cpuid, __cpuid_count};
-    use std::io;
 
     /// CPUID leaf 7, subleaf 0, ECX (SDM volume 2, "CPUID").
     #[derive(Clone, Copy)]
@@ -54,8 +53,7 @@ mod arch {
     pub(super) fn missing() -> Vec<String> {
         let highest = __cpuid(0).eax;
         let features = Features(if highest >= 7 { __cpuid_count(7, 0).ecx } else { 0 });
-        // Without hardware the call would fail all the same, and kernels were seen to lose a key over it.
-        missing_in_cpu(features).or_else(no_key_to_have).into_iter().collect()
+        missing_in_cpu(features).into_iter().collect()
     }
 
     fn missing_in_cpu(features: Features) -> Option<String> {
@@ -64,19 +62,6 @@ mod arch {
         }
         let enabled = features.0 & Features::OSPKE != 0;
         (!enabled).then(|| "the kernel has not enabled protection keys (cpuid 7.0 ecx.ospke is 0)".to_owned())
-    }
-
-    /// Asks the kernel for a key and gives it back.
-    fn no_key_to_have() -> Option<String> {
-        // Both arguments are words for the kernel: an `int` would leave the upper halves to chance.
-        // SAFETY: a new key changes no page; its rights are those of a key that was never used.
-        let key = unsafe { libc::syscall(libc::SYS_pkey_alloc, 0_u64, 0_u64) };
-        if key < 0 {
-            return Some(format!("the kernel gives out no key (pkey_alloc: {})", io::Error::last_os_error()));
-        }
-        // SAFETY: no page has this key.
-        unsafe { libc::syscall(libc::SYS_pkey_free, key) };
-        None
     }
 
     #[cfg(test)]
