@@ -99,6 +99,11 @@ pub fn run<M: SyscallMonitor>(
         BackendChoice::Null => {
             launch::run::<NullBackend, M>(config, monitor, guest).map_err(name_backend("null"))
         }
+        #[cfg(target_arch = "x86_64")]
+        BackendChoice::Mpk => {
+            launch::run::<MpkBackend, M>(config, monitor, guest).map_err(name_backend(MpkBackend::NAME))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
         BackendChoice::Mpk => Err(refusal(MpkBackend::NAME, MpkBackend::probe())),
         BackendChoice::Poe => Err(refusal(PoeBackend::NAME, PoeBackend::probe())),
         BackendChoice::Mte => Err(refusal(MteBackend::NAME, MteBackend::probe())),

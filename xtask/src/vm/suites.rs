@@ -35,6 +35,13 @@ const fn suite(source: &'static str) -> Suite {
 /// What runs, in order, one after the other in one machine.
 const SUITES: &[Suite] = &[
     suite("backend-mpk/tests/keys.rs"),
+    suite("backend-mpk/tests/conformance.rs"),
+    suite("backend-mpk/tests/attacks.rs"),
+    Suite {
+        variables: &[("ENDO_BACKEND", "mpk")],
+        limit: Duration::from_secs(600),
+        ..suite("monitor/tests/keys.rs")
+    },
     suite("monitor/tests/machine.rs"),
     suite("core/tests/conformance_null.rs"),
     suite("backend-sfi/tests/conformance.rs"),
