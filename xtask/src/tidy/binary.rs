@@ -8,6 +8,8 @@
 //!    x87 unit the host's (`fninit`) when all of the guest's is saved.
 //! 3. What a light gate calls reaches no function of libc that might (its `memcpy` and relatives choose AVX by CPU).
 //!
+//! And a fourth thing, for the backend whose guests can jump to any byte of the text: [`rights`].
+//!
 //! Direct calls and calls through the global offset table are followed. Calls through a pointer are not: a fast path
 //! is found by its name, and a method behind a pointer falls under promise 2.
 
@@ -22,6 +24,7 @@ use iced_x86::{
 use super::Finding;
 
 mod program;
+mod rights;
 
 use program::{Function, Program, Slot};
 
@@ -85,6 +88,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<(Vec<Finding>, String)> {
         let is_wrong = if is_way_out(function.name) { uses_more_than_fninit } else { uses_upper_halves };
         object(&program, address, is_wrong, &mut objections);
     }
+    objections.extend(rights::objections(&bytes, &program)?);
     let name = path.to_string_lossy();
     let findings = objections.into_iter().map(|objection| Finding::new(&name, 0, objection)).collect();
     let (strict, light, all) = (strict.functions.len(), light.functions.len(), program.functions.len());
