@@ -493,15 +493,3 @@ impl Engine {
         self.retire_at(guest);
     }
 }
-
-/// The host protection of a guest page: never executable.
-pub fn host_protection(rights: Rights) -> i32 {
-    let mut protection = libc::PROT_NONE;
-    if rights.intersects(Rights::READ | Rights::EXECUTE) {
-        protection |= libc::PROT_READ;
-    }
-    if rights.contains(Rights::WRITE) {
-        protection |= libc::PROT_READ | libc::PROT_WRITE;
-    }
-    protection
-}

@@ -120,6 +120,18 @@ impl Pages {
     }
 }
 
+/// The host protection of a guest page: never executable.
+pub fn host_protection(rights: Rights) -> i32 {
+    let mut protection = libc::PROT_NONE;
+    if rights.intersects(Rights::READ | Rights::EXECUTE) {
+        protection |= libc::PROT_READ;
+    }
+    if rights.contains(Rights::WRITE) {
+        protection |= libc::PROT_READ | libc::PROT_WRITE;
+    }
+    protection
+}
+
 #[cfg(test)]
 mod tests {
     use endo_core::GuestAddr;

@@ -5,8 +5,9 @@ use std::sync::PoisonError;
 use endo_core::copy::copy;
 use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode};
 
-use super::{BOOKS, Engine, STUB_BYTES, host_protection};
+use super::{BOOKS, Engine, STUB_BYTES};
 use crate::fragments::{FragmentId, PAGE};
+use crate::pages::host_protection;
 use crate::returns::{LARGE_CODE, Returns};
 use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
