@@ -66,7 +66,7 @@ fn a_core_file_holds_the_guests_memory_and_none_of_the_monitors() {
     if !are_left_here() {
         return;
     }
-    for signal in ["QUIT", "SEGV"] {
+    for signal in ["ABRT", "SEGV"] {
         for under in [Under::Native, Under::Endo] {
             let outcome = dead(signal, &under);
             let core = outcome.files.iter().find(|(name, _)| name.starts_with("core"));

@@ -1,6 +1,6 @@
 //! The tests that run in the emulated machine: `cargo xtask vm tests`, a step of CI.
 //!
-//! A row of [`SUITES`] is a test program with its arguments; [`run`] runs them. Those that fail elsewhere, because they need
+//! A row of [`SUITES`] is a test program with its arguments; [`run()`] runs them. Those that fail elsewhere, because they need
 //! what only the machine has, say `test = false` in their package's manifest, so that `cargo test` does not run them.
 
 use std::time::Duration;
