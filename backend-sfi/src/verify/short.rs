@@ -7,7 +7,7 @@
 
 /// Row of [`FORMS`] by map, mandatory prefix, REX.W and opcode; 0 for none.
 static ROWS: &[u8; 4096] = include_bytes!(concat!(env!("OUT_DIR"), "/verify_rows.bin"));
-/// Forms by row, ModRM's middle field, and whether ModRM names a register: see [`form`](super::form).
+/// Forms by row, ModRM's middle field, and whether ModRM names a register: see [`form`].
 static FORMS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/verify_forms.bin"));
 
 use super::form::{self, Check};
