@@ -27,9 +27,7 @@ fn the_machine_has_protection_keys() {
 #[test]
 fn the_doctor_misses_no_keys() {
     let diagnosis = diagnosis("mpk");
-    for reason in ["cpu", "kernel", "linux"] {
-        assert!(!diagnosis.contains(reason), "{diagnosis}");
-    }
+    assert!(diagnosis.starts_with("usable: "), "{diagnosis}");
 }
 
 #[test]

@@ -117,8 +117,10 @@ impl Drop for Server {
             doomed.extend(children(process));
             next += 1;
         }
+        // Asked before it is killed: afterwards its children, which nobody waits for, would be spared.
+        let is_running = self.child.try_wait().is_ok_and(|status| status.is_none());
         kill(-i64::from(id), libc::SIGKILL);
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+        if is_running {
             doomed.iter().for_each(|&process| kill(i64::from(process), libc::SIGKILL));
             let _ = self.child.wait();
         }
