@@ -3,6 +3,7 @@
 
 use endo_core::{GuestAddr, GuestRange, IsolationBackend, PAGE_SIZE, Rights};
 
+use super::intervals::STACK_GUARD_GAP;
 use super::{Backing, Label, Mapping, MappingFlags, MemoryMap, Placement, place};
 use crate::errno::Errno;
 use crate::syscall::raw;
@@ -111,7 +112,7 @@ impl MemoryMap {
         if let Some(file) = request.file {
             check_offset(file.offset, length)?;
         }
-        let range = self.choose(request.placement, length)?;
+        let range = self.choose_for(request, length)?;
         let mut mapping = Mapping {
             range,
             rights: request.rights,
@@ -138,6 +139,19 @@ impl MemoryMap {
         let file = request.file.unwrap_or(FilePart { fd: -1, offset: 0 });
         self.place(backend, mapping, host_flags, file.fd, file.offset)?;
         Ok(range)
+    }
+
+    /// Where a mapping goes; one that grows downwards goes where it can, if there is such a place.
+    fn choose_for(&self, request: &MapRequest, length: u64) -> Result<GuestRange, Errno> {
+        if request.grows_down
+            && request.placement == Placement::Anywhere
+            && let Some(longer) = length.checked_add(STACK_GUARD_GAP)
+            && let Ok(with_room) = self.choose(Placement::Anywhere, longer)
+            && let Some(range) = GuestRange::new(GuestAddr(with_room.start().0 + STACK_GUARD_GAP), length)
+        {
+            return Ok(range);
+        }
+        self.choose(request.placement, length)
     }
 
     /// The place that a file's code has among the libraries, if it has one and it is free.

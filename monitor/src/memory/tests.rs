@@ -273,6 +273,19 @@ fn what_is_large_is_placed_at_the_end_of_the_window_and_the_rest_in_its_low_half
 }
 
 #[test]
+fn what_grows_downwards_is_placed_where_it_can() {
+    let (backend, mut map) = RecordingBackend::with_map();
+    let top = WINDOW - (64 << 10);
+    // Below the highest gap, which is just large enough, something is mapped.
+    let neighbour = Placement::Fixed(GuestAddr(top - pages(3)));
+    map.map_anonymous(&backend, neighbour, PAGE_SIZE, RW, Label::Guest).unwrap();
+    let anonymous = MapRequest::anonymous(Placement::Anywhere, pages(2), RW, Label::Guest);
+    let stack = map.map(&backend, &MapRequest { grows_down: true, ..anonymous }).unwrap();
+    assert_eq!(stack.end(), GuestAddr(top - pages(3)));
+    map.grow_down(&backend, GuestAddr(stack.start().0 - 1)).unwrap();
+}
+
+#[test]
 fn space_below_a_stack_stays_free() {
     let (backend, mut map) = RecordingBackend::with_map();
     let stack = map.map_stack(&backend, pages(16)).unwrap();
