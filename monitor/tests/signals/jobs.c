@@ -181,6 +181,9 @@ static int session(int terminal) {
     kill(child, SIGKILL);
     print_status("setter", child, 0);
     write(terminal, "keys\n", 5);
+    while (count < 1)
+        usleep(1000);
+    write(terminal, "another\n", 8);
     while (count < 2)
         usleep(1000);
     print_notes();
@@ -226,7 +229,10 @@ static void terminal(void) {
     usleep(30000);
     write(master, "q\n", 2);
     expect(master, "keys");
-    write(master, "\003\032", 2);
+    // One at a time: of two that are pending, the handler of the second would run first.
+    write(master, "\003", 1);
+    expect(master, "another");
+    write(master, "\032", 1);
     expect(master, "size");
     ioctl(master, TIOCSWINSZ, &(struct winsize){30, 100});
     expect(master, "hang up");
