@@ -1,5 +1,5 @@
-//! Attacks on the rights register and on what guards it, by a guest that runs natively. Each first succeeds where nothing is in its
-//! way, in code of the host, where that can be shown, and then fails as a guest's.
+//! Attacks on the rights register and on what guards it, by a guest that runs natively. WRPKRU first
+//! succeeds in code of the host, where nothing is in its way; of the others only that they fail as a guest's is shown.
 //!
 //! This needs a processor with keys, so `cargo test` leaves it out; `cargo xtask vm tests` runs it in the emulated machine.
 

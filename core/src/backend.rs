@@ -127,7 +127,7 @@ pub struct BackendConfig {
     pub perf_map: Option<PathBuf>,
     /// Where a translating backend writes what it emits, as text beside the guest's code, if wanted.
     pub fragment_dump: Option<PathBuf>,
-    /// Whether a translating backend lets the processor predict returns however small the program is.
+    /// Whether a translating backend lets the processor predict returns. For who works on it.
     pub predict_returns: bool,
     /// Where a translating backend keeps translations for later processes, if wanted.
     pub store: Option<StoreConfig>,

@@ -65,7 +65,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE", hide = true)]
     pub dump_fragments: Option<PathBuf>,
 
-    /// Lets the processor predict returns in small programs too. For who works on the translator.
+    /// Lets the processor predict returns. For who works on the translator.
     #[arg(long, hide = true)]
     pub predict_returns: bool,
 
