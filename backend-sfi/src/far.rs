@@ -5,9 +5,13 @@
 
 use endo_core::arch::Gpr;
 use endo_core::{Fault, FaultKind, GuestAddr, Registers};
-use iced_x86::{Instruction, InstructionInfoFactory, Register};
+use iced_x86::{Instruction, InstructionInfoFactory, MemorySize, Register};
 
 use crate::recover::guest_instruction;
+
+/// More than the area that `xsave` and its kin use in any processor (11,008 bytes with tiles): the decoder knows no size, and
+/// some processors name the area's end in a fault.
+const STATE_AREA: u64 = 0x4000;
 
 /// `si_code` of a signal for which the kernel knows no address.
 const SI_KERNEL: i32 = 0x80;
@@ -30,7 +34,7 @@ fn in_full_of(fault: Fault, instruction: &Instruction, registers: &Registers) ->
             continue;
         };
         let into = (fault.address.0 as u32).wrapping_sub(start as u32);
-        if u64::from(into) >= (memory.memory_size().size() as u64).max(1) {
+        if u64::from(into) >= size(memory.memory_size()) {
             continue;
         }
         let address = start.wrapping_add(u64::from(into));
@@ -43,6 +47,14 @@ fn in_full_of(fault: Fault, instruction: &Instruction, registers: &Registers) ->
         };
     }
     fault
+}
+
+/// How many bytes from its start an operand reaches at most.
+fn size(operand: MemorySize) -> u64 {
+    match operand {
+        MemorySize::Xsave | MemorySize::Xsave64 => STATE_AREA,
+        other => (other.size() as u64).max(1),
+    }
 }
 
 fn is_canonical(address: u64) -> bool {
@@ -81,6 +93,15 @@ mod tests {
         // mov rax, [rdx + 8]
         let fault = fault_of(&[0x48, 0x8b, 0x42, 0x08], &registers, 0x1234_0008);
         assert_eq!(fault.address.0, 0x7_1234_0008);
+    }
+
+    #[test]
+    fn the_end_of_a_state_area_is_named_in_full() {
+        let mut registers = Registers::default();
+        registers.set(Gpr::Rcx, 0x7_1234_0000);
+        // xsave [rcx]
+        let fault = fault_of(&[0x0f, 0xae, 0x21], &registers, 0x1234_033f);
+        assert_eq!(fault.address.0, 0x7_1234_033f);
     }
 
     #[test]

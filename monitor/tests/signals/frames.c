@@ -1,6 +1,8 @@
 // Frames: vector state of every kind in them, edits that the return carries out, programs that live on faults.
 #include "guest.h"
 
+#include <cpuid.h>
+
 static sigjmp_buf escape;
 static volatile int count;
 
@@ -63,7 +65,13 @@ static void all_vectors_survive(void) {
 static void look(int signal, siginfo_t *info, void *context) {
     char *fp = (char *)((ucontext_t *)context)->uc_mcontext.fpregs;
     uint64_t in_use = *(uint64_t *)(fp + 512);
-    printf("components %lx size %u extended %u\n", *(uint64_t *)(fp + 472), *(uint32_t *)(fp + 480), *(uint32_t *)(fp + 468));
+    // Beyond the first eight there may be components (tiles) that guests are not offered.
+    uint64_t components = *(uint64_t *)(fp + 472);
+    uint32_t size, offset, end, none;
+    __cpuid_count(0xd, 63 - __builtin_clzl(components), size, offset, none, none);
+    end = *(uint32_t *)(fp + 480);
+    printf("components %lx ends where the last does %d extended %u more\n", components & 0xff, end == offset + size,
+           *(uint32_t *)(fp + 468) - end);
     printf("xmm1 %x ymm1 high %x avx in use %d\n", *(uint32_t *)(fp + 160 + 16), *(uint32_t *)(fp + 576 + 16), (int)(in_use >> 2 & 1));
     *(uint32_t *)(fp + 160 + 16) = 0x99999999;
     *(uint32_t *)(fp + 576 + 16) = 0x88888888;

@@ -27,6 +27,9 @@ pub enum Verdict {
 /// First address that guests cannot have.
 const WINDOW_END: u64 = 1 << 32;
 
+/// Bytes of the area of `xsave` that the first eight components take, which are those that guests are offered.
+const OFFERED_STATE: u64 = 2688;
+
 /// The instructions of a case in the order of their addresses, until one is invalid.
 pub fn instructions(case: &Case) -> Vec<Instruction> {
     let mut all = Vec::new();
@@ -71,6 +74,11 @@ pub fn judge(case: &Case, pair: &Pair) -> Verdict {
         && let Some(at) = instruction_at(case, translated.registers.pc)
         && (fault.kind == FaultKind::Protection && at.mnemonic() == Mnemonic::Mov)
         && at.op0_register().is_segment_register()
+    {
+        return Verdict::NotOffered(at.code());
+    }
+    if let (Some(at), Some(fault)) = (instruction_at(case, native.registers.pc), native.fault())
+        && is_past_offered_state(&at, fault, native)
     {
         return Verdict::NotOffered(at.code());
     }
@@ -180,21 +188,33 @@ fn leaves_window(case: &Case, native: &Outcome) -> bool {
     }
 }
 
+/// A register as the decoder asks for it, to compute an address.
+fn value(outcome: &Outcome, register: Register) -> Option<u64> {
+    use Register as R;
+    let registers = &outcome.registers;
+    match register {
+        R::FS => Some(registers.fs_base),
+        R::GS => Some(registers.gs_base),
+        R::CS | R::DS | R::ES | R::SS => Some(0),
+        _ if register.is_gpr64() => Some(registers.gpr[register.number()]),
+        _ if register.is_gpr32() => Some(registers.gpr[register.number()] & 0xffff_ffff),
+        R::AL => Some(registers.get(Gpr::Rax) & 0xff),
+        _ => Some(0),
+    }
+}
+
+/// Whether an `xrstor` faulted where state lies that guests are not offered: for them it does not look there.
+fn is_past_offered_state(instruction: &Instruction, fault: Fault, outcome: &Outcome) -> bool {
+    let area = instruction.virtual_address(0, 0, |register, _, _| value(outcome, register));
+    matches!(instruction.mnemonic(), Mnemonic::Xrstor | Mnemonic::Xrstor64)
+        && matches!(fault.kind, FaultKind::Read { .. })
+        && area.is_some_and(|area| fault.address.0.wrapping_sub(area) >= OFFERED_STATE)
+}
+
 /// Whether a memory operand of the instruction lies beyond the window, with these registers.
 fn addresses_beyond(instruction: &Instruction, outcome: &Outcome) -> bool {
     let registers = &outcome.registers;
-    let lookup = |register: iced_x86::Register, _: usize, _: usize| {
-        use iced_x86::Register as R;
-        match register {
-            R::FS => Some(registers.fs_base),
-            R::GS => Some(registers.gs_base),
-            R::CS | R::DS | R::ES | R::SS => Some(0),
-            _ if register.is_gpr64() => Some(registers.gpr[register.number()]),
-            _ if register.is_gpr32() => Some(registers.gpr[register.number()] & 0xffff_ffff),
-            R::AL => Some(registers.get(Gpr::Rax) & 0xff),
-            _ => Some(0),
-        }
-    };
+    let lookup = |register, _, _| value(outcome, register);
     let mut beyond = (0..instruction.op_count()).any(|operand| {
         let kind = instruction.op_kind(operand);
         let memory = !matches!(kind, OpKind::Register | OpKind::Immediate8);
