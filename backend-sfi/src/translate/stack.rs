@@ -44,6 +44,8 @@ impl Translator {
         if narrow_is_exact
             && !(instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand())
             && let Some(rex) = layout(&bytes[..length], instruction).rex
+            // Beside REX.W it has no effect; without, it would make the form one of 16 bits.
+            && !bytes[..rex].contains(&0x66)
         {
             bytes[rex] &= !0x08;
             self.emitter.bytes(&bytes[..length]);

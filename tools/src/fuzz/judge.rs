@@ -24,6 +24,9 @@ pub enum Verdict {
     Different(Vec<String>),
 }
 
+/// The direction flag.
+const DIRECTION: u64 = 1 << 10;
+
 /// First address that guests cannot have.
 const WINDOW_END: u64 = 1 << 32;
 
@@ -76,6 +79,12 @@ pub fn judge(case: &Case, pair: &Pair) -> Verdict {
         && at.op0_register().is_segment_register()
     {
         return Verdict::NotOffered(at.code());
+    }
+    if let (Some(at), Some(one), Some(other)) = (at, native.fault(), translated.fault())
+        && (compares(&at) && one.kind == other.kind && one.address != other.address)
+    {
+        // Both of its places are unmapped; which one is named first is not the same everywhere.
+        return Verdict::DependsOnVendor;
     }
     if let (Some(at), Some(fault)) = (instruction_at(case, native.registers.pc), native.fault())
         && is_past_offered_state(&at, fault, native)
@@ -257,7 +266,8 @@ fn differences(case: &Case, native: &Outcome, translated: &Outcome) -> Vec<Strin
         number(name, native, translated);
     }
     let narrowed = if native.completed() { 0 } else { narrowed_flags(case) };
-    let defined = !(undefined_flags(case) | narrowed) & Flags::STATUS_AND_DIRECTION;
+    let restored = if compares_until_fault(case, native) { !DIRECTION } else { 0 };
+    let defined = !(undefined_flags(case) | narrowed | restored) & Flags::STATUS_AND_DIRECTION;
     number("flags", native.registers.flags.0 & defined, translated.registers.flags.0 & defined);
     number("fs base", native.registers.fs_base, translated.registers.fs_base);
     number("gs base", native.registers.gs_base, translated.registers.gs_base);
@@ -276,6 +286,26 @@ fn differences(case: &Case, native: &Outcome, translated: &Outcome) -> Vec<Strin
     }
     found.extend(memory_difference(case, native, translated));
     found
+}
+
+/// Whether the native run faulted in a repeated comparison: Intel's processors restore the flags to what they were before the
+/// first element (SDM volume 2, `REP`), AMD's have those of the last.
+fn compares_until_fault(case: &Case, native: &Outcome) -> bool {
+    let repeats = |at: Instruction| {
+        let scans =
+            matches!(at.mnemonic(), Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq);
+        (scans || compares(&at)) && (at.has_rep_prefix() || at.has_repne_prefix())
+    };
+    native.fault().is_some() && instruction_at(case, native.registers.pc).is_some_and(repeats)
+}
+
+/// A `cmps` (`cmpsd` of vectors has registers).
+fn compares(instruction: &Instruction) -> bool {
+    instruction.is_string_instruction()
+        && matches!(
+            instruction.mnemonic(),
+            Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq
+        )
 }
 
 fn memory_difference(case: &Case, native: &Outcome, translated: &Outcome) -> Option<String> {

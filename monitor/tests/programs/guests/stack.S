@@ -34,6 +34,18 @@ START
     pop rsp
     push rax
     END
+    SNIPPET "rsp written by forms with a prefix that REX.W overrides"
+    mov rdx, rsp
+    mov ebx, 0x12340040
+    .byte 0x66, 0x48, 0x89, 0xdc                /* mov rsp, rbx */
+    mov rcx, rsp
+    .byte 0x66, 0x48, 0x81, 0xec, 0, 1, 0, 0    /* sub rsp, 0x100 */
+    mov rax, rsp
+    .byte 0x66, 0x48, 0x8d, 0xa4, 0x24, 0, 1, 0, 0  /* lea rsp, [rsp + 0x100] */
+    mov r8, rsp
+    mov rsp, rdx
+    cmp rax, rax
+    END
     SNIPPET "push rsp and pop it"
     push rsp
     pop rax
