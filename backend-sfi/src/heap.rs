@@ -36,6 +36,15 @@ extern "C" fn make_forkable() {
     unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
 }
 
+/// Runs `fork`, which forks by other means than the C library's, with the heap locked, so that a child finds it free too: no
+/// other thread is inside. `fork` does not allocate.
+pub fn held<T>(fork: impl FnOnce() -> T) -> T {
+    HEAP.lock();
+    let result = fork();
+    HEAP.unlock();
+    result
+}
+
 const fn configured() -> Dlmalloc<Pieces> {
     let mut allocator = Dlmalloc::new_with_allocator(Pieces);
     assert!(allocator.set_granularity(PIECE), "a power of two");

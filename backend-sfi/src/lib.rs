@@ -15,7 +15,7 @@ pub mod engine;
 mod far;
 pub mod fragments;
 pub mod gate;
-mod heap;
+pub mod heap;
 pub mod hints;
 pub mod listing;
 mod memory_routines;

@@ -110,6 +110,18 @@ pub fn run<M: SyscallMonitor>(
     }
 }
 
+/// Forks the process by other means than the C library's, with the locks of the allocator held, which comes with a backend.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn with_heap_held<T>(fork: impl FnOnce() -> T) -> T {
+    endo_sfi::heap::held(fork)
+}
+
+/// Forks the process by other means than the C library's: here the allocator is the C library's own.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn with_heap_held<T>(fork: impl FnOnce() -> T) -> T {
+    fork()
+}
+
 #[cfg(target_arch = "x86_64")]
 fn probe_sfi() -> Result<Properties, Unavailable> {
     endo_sfi::SfiBackend::probe()

@@ -94,6 +94,11 @@ fn children_are_forked_while_threads_allocate_and_map() {
 }
 
 #[test]
+fn children_with_another_signal_at_their_end_are_forked_while_threads_are_in_the_monitor() {
+    guest("ends", "clones").same_and_succeeds();
+}
+
+#[test]
 fn the_thread_that_forks_is_the_childs_first() {
     guest("ends", "forked_by_thread").same_and_succeeds();
 }

@@ -279,7 +279,9 @@ fn host_fork(request: &CloneRequest, pidfd: &mut i32) -> SyscallResult {
     let size = size_of::<KernelCloneArgs>() as u64;
     // SAFETY: without CLONE_VM the child is a copy that goes on from here, on its copy of the stack. The kernel reads
     // the arguments and the ids, and writes the descriptor.
-    unsafe { syscall6(libc::SYS_clone3 as u32, [&raw const arguments as u64, size, 0, 0, 0, 0]) }
+    let clone =
+        || unsafe { syscall6(libc::SYS_clone3 as u32, [&raw const arguments as u64, size, 0, 0, 0, 0]) };
+    crate::backends::with_heap_held(clone)
 }
 
 /// Makes the monitor's state that of a forked child.

@@ -232,6 +232,41 @@ static void forks(char **argv) {
     printf("children %ld\n", good);
 }
 
+// Forks with a signal of its own at the end, which the C library's fork does not know, while other threads have the monitor
+// make up files.
+static void *look_up(void *argument) {
+    char text[4096];
+    while (!shared) {
+        int file = open("/proc/self/status", O_RDONLY);
+        read(file, text, sizeof text);
+        close(file);
+    }
+    return NULL;
+}
+
+static void clones(char **argv) {
+    pthread_t busy[3];
+    signal(SIGUSR2, SIG_IGN);
+    for (int i = 0; i < 3; i++)
+        busy[i] = start(look_up, NULL);
+    int good = 0;
+    for (int i = 0; i < 300; i++) {
+        pid_t child = syscall(SYS_clone, SIGUSR2, NULL, NULL, NULL, NULL);
+        if (!child) {
+            char text[4096];
+            int file = open("/proc/self/status", O_RDONLY);
+            syscall(SYS_exit_group, read(file, text, sizeof text) > 0 ? 10 : 11);
+        }
+        int status = 0;
+        waitpid(child, &status, __WALL);
+        good += WIFEXITED(status) && WEXITSTATUS(status) == 10;
+    }
+    shared = 1;
+    for (int i = 0; i < 3; i++)
+        join(busy[i]);
+    printf("children %d\n", good);
+}
+
 // A child that a thread has forked has that thread as its first, which may end before others.
 static void *grandchild(void *argument) {
     sleep_ms(5);
@@ -351,7 +386,7 @@ static void waits(char **argv) {
 
 int main(int argc, char **argv) {
     static const struct test_case cases[] = {
-        {"ends", ends},     {"execs", execs},   {"execd", execd}, {"forks", forks}, {"forked_by_thread", forked_by_thread},
+        {"ends", ends},     {"execs", execs},   {"execd", execd}, {"forks", forks}, {"clones", clones}, {"forked_by_thread", forked_by_thread},
         {"spawns", spawns}, {"vfork_and_actions", vfork_and_actions}, {"waits", waits}, {NULL, NULL},
     };
     return run_case(cases, argv);
