@@ -39,7 +39,7 @@ pub(in super::super) fn a_signal_ends_every_kind_of_endless_loop<B: IsolationBac
         let mut guest = fixture.thread_at(place)?;
         for _ in 0..3 {
             let start = Instant::now();
-            set_timer(Duration::from_millis(10), Duration::ZERO);
+            let _timer = Timer::start(Duration::from_millis(10), Duration::ZERO);
             expect_equal(name, guest.run(), Exit::Interrupted)?;
             expect(start.elapsed() < BOUND, || format!("{name}: took {:?}", start.elapsed()))?;
             let pc = guest.registers().pc;
@@ -63,7 +63,7 @@ pub(in super::super) fn a_signal_before_run_is_not_lost<B: IsolationBackend>(
     }
     // One signal is one interruption: the next turn lasts until the timer.
     let start = Instant::now();
-    set_timer(Duration::from_millis(50), Duration::ZERO);
+    let _timer = Timer::start(Duration::from_millis(50), Duration::ZERO);
     expect_equal("exit", guest.run(), Exit::Interrupted)?;
     let elapsed = start.elapsed();
     expect(elapsed >= Duration::from_millis(45), || format!("interrupted again after {elapsed:?}"))
@@ -79,7 +79,7 @@ pub(in super::super) fn state_is_exact_wherever_a_signal_hits<B: IsolationBacken
         "4: ud2", "3: mov rdx, rax", "ret");
     fixture.map_code(CODE, code.bytes)?;
     let mut guest = fixture.thread_at(CODE)?;
-    set_timer(Duration::from_micros(500), Duration::from_micros(500));
+    let _timer = Timer::start(Duration::from_micros(500), Duration::from_micros(500));
     let mut last = 0;
     for _ in 0..200 {
         expect_equal("exit", guest.run(), Exit::Interrupted)?;
@@ -89,11 +89,27 @@ pub(in super::super) fn state_is_exact_wherever_a_signal_hits<B: IsolationBacken
         expect(rounds >= last, || format!("{rounds} rounds after {last}"))?;
         last = rounds;
     }
-    set_timer(Duration::ZERO, Duration::ZERO);
     expect(last > 0, || "the guest never got on".to_owned())
 }
 
-/// Sends SIGALRM after `first`, and then every `interval`; zero for never.
+/// A timer that stops when it is dropped, however its property ends: a signal that came once the signal stack is gone would
+/// end the child before it has reported.
+struct Timer;
+
+impl Timer {
+    /// Sends SIGALRM after `first`, and then every `interval`; zero for never.
+    fn start(first: Duration, interval: Duration) -> Self {
+        set_timer(first, interval);
+        Timer
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        set_timer(Duration::ZERO, Duration::ZERO);
+    }
+}
+
 fn set_timer(first: Duration, interval: Duration) {
     let time =
         |duration: Duration| libc::timeval { tv_sec: 0, tv_usec: duration.as_micros() as libc::suseconds_t };
