@@ -53,7 +53,8 @@ pub unsafe fn store_pair(to: HostAddr, pair: [u64; 2]) -> bool {
 
 /// If the interrupted instruction is one of [`copy`], [`compare_exchange`], or of the loads and stores that fast paths use,
 /// that touches guest memory:
-/// moves the context on to the point where that gives up, and says so. Async-signal-safe.
+/// moves the context on to the point where that gives up, and says so. Only for a signal that this instruction has raised:
+/// any other would make a copy give up that can go on. Async-signal-safe.
 pub fn recover(context: &mut libc::ucontext_t) -> bool {
     arch::recover(context)
 }

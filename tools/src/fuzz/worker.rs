@@ -302,12 +302,12 @@ unsafe extern "C" fn handler<B: IsolationBackend>(
     let info = unsafe { &mut *info };
     // SAFETY: as above; with SA_SIGINFO the third argument is a ucontext.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    if copy::recover(context) {
-        return;
-    }
     // SAFETY: `install_handlers` stored a `B` that lives as long as the process.
     let backend = unsafe { &*BACKEND.load(Ordering::Acquire).cast::<B>() };
     let synchronous = fault::is_synchronous(info);
+    if synchronous && copy::recover(context) {
+        return;
+    }
     // SAFETY: the kernel's arguments, on an alternate stack; the handler returns right after.
     let route = unsafe { backend.on_signal(synchronous, info, context) };
     if route == SignalRoute::Outside && synchronous {

@@ -35,11 +35,7 @@ const fn suite(source: &'static str) -> Suite {
 /// What runs, in order, one after the other in one machine.
 const SUITES: &[Suite] = &[
     suite("backend-mpk/tests/keys.rs"),
-    // A crash by a signal in one of five runs, whose cause is not known yet (docs/status.md, known failures).
-    Suite {
-        arguments: &["--skip", "state_is_exact_wherever_a_signal_hits"],
-        ..suite("backend-mpk/tests/conformance.rs")
-    },
+    suite("backend-mpk/tests/conformance.rs"),
     suite("backend-mpk/tests/attacks.rs"),
     Suite {
         variables: &[("ENDO_BACKEND", "mpk")],
