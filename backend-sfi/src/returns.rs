@@ -12,3 +12,6 @@ pub enum Returns {
     /// instructions: it pays for programs with very much code.
     Predicted,
 }
+
+/// From how many bytes of code in one mapping on a program's returns are predicted.
+pub const LARGE_CODE: u64 = 8 << 20;

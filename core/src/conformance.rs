@@ -102,6 +102,11 @@ impl fmt::Display for Report {
 /// How backends are configured, in this process.
 static CONFIGURE: RwLock<fn() -> BackendConfig> = RwLock::new(BackendConfig::default);
 
+/// From now on backends of this process are configured so.
+pub fn configure(configuration: fn() -> BackendConfig) {
+    *CONFIGURE.write().unwrap_or_else(PoisonError::into_inner) = configuration;
+}
+
 fn configuration() -> BackendConfig {
     CONFIGURE.read().unwrap_or_else(PoisonError::into_inner)()
 }
@@ -172,8 +177,8 @@ macro_rules! table {
 
 /// Fails the calling test unless the property holds, or the backend is unavailable here. All tests of a process configure
 /// alike.
-pub fn assert_holds<B: IsolationBackend>(name: &str, configure: fn() -> BackendConfig) {
-    *CONFIGURE.write().unwrap_or_else(PoisonError::into_inner) = configure;
+pub fn assert_holds<B: IsolationBackend>(name: &str, configuration: fn() -> BackendConfig) {
+    configure(configuration);
     if let Err(reason) = B::probe() {
         eprintln!("the {} backend is unavailable: {reason}", B::NAME);
         return;

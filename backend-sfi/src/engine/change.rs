@@ -8,7 +8,7 @@ use endo_core::{CodeSource, GuestAddr, GuestRange, HostAddr, Rights, VerifyMode}
 use super::{BOOKS, Engine, STUB_BYTES};
 use crate::fragments::{FragmentId, PAGE};
 use crate::pages::host_protection;
-use crate::returns::Returns;
+use crate::returns::{LARGE_CODE, Returns};
 use crate::translate::MAX_EMITTED;
 use crate::verify::Claims;
 use crate::window;
@@ -193,12 +193,15 @@ impl Engine {
     /// Allows code of a range to be translated.
     pub fn admit(&mut self, range: GuestRange, source: CodeSource) {
         self.pages.code.set(range, source);
+        if matches!(source, CodeSource::File(_)) && range.len() >= LARGE_CODE && self.cache.used() == 0 {
+            self.predict_returns();
+        }
         if let CodeSource::File(origin) = source {
             self.admit_stored(range, origin);
         }
     }
 
-    /// From now on. Nothing has been translated yet.
+    /// The program is large. Nothing has been translated yet.
     pub(super) fn predict_returns(&mut self) {
         let predicted = Returns::Predicted;
         if self.returns == predicted {

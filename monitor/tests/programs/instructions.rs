@@ -42,9 +42,8 @@ fn jumps_calls_returns_and_faults_agree() {
     same("control.S", 69);
 }
 
-/// As `--predict-returns` asks for.
+/// As in programs with very much code.
 #[test]
-#[ignore = "predicted returns are off: a signal at the wrong moment loses the stack pointer (docs/status.md)"]
 fn instructions_agree_when_the_processor_predicts_returns() {
     for (name, snippets) in [("stack.S", 36), ("control.S", 69), ("segments.S", 18)] {
         let outcome = Guest::new(program(name)).same_with(&["--no-cache", "--predict-returns"]);
@@ -55,7 +54,6 @@ fn instructions_agree_when_the_processor_predicts_returns() {
 
 /// The dynamic linker, longjmp (lua's errors), threads, signals and exceptions with them; and what one run keeps serves the next.
 #[test]
-#[ignore = "predicted returns are off: a signal at the wrong moment loses the stack pointer (docs/status.md)"]
 fn programs_agree_when_the_processor_predicts_returns() {
     let store = tempfile::TempDir::new().expect("there is room for scratch files");
     let directory = store.path().to_str().expect("a path of text");
