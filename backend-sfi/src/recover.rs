@@ -377,6 +377,7 @@ mod tests {
             at(2, 0x1000),
             at(2, 0x1000),
             at(2, 0x1000),
+            at(2, 0x1000),
             at(2, 1),
         ];
         assert_eq!(states(&[0xc3], Returns::Predicted), [&ENTRY[..], &sequence].concat());

@@ -71,6 +71,9 @@ struct FuzzArguments {
     /// Stop after so many divergences.
     #[arg(long, default_value_t = 20)]
     most: usize,
+    /// Translate returns as in programs with very much code.
+    #[arg(long)]
+    predict_returns: bool,
     /// Print which instructions were covered.
     #[arg(long)]
     coverage: bool,
@@ -129,6 +132,7 @@ fn run_fuzz(arguments: &FuzzArguments) -> anyhow::Result<bool> {
             deadline,
             only: arguments.only.clone(),
             most_divergences: arguments.most,
+            predict_returns: arguments.predict_returns,
         };
         let findings = fuzz::run(&plan)?;
         for divergence in &findings.divergences {

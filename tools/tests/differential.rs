@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use endo_core::{IsolationBackend, NullBackend};
-use endo_tools::fuzz::{self, Plan};
+use endo_tools::fuzz::{self, Findings, Plan};
 
 /// Printed with a failure; `cargo tools fuzz --seed` repeats it.
 const SEED: u64 = 20_261_120;
@@ -14,20 +14,37 @@ const FEWEST_INSTRUCTIONS: usize = 1000;
 
 #[test]
 fn translated_instructions_leave_behind_what_native_ones_do() {
-    NullBackend::probe().expect("the native side needs the null backend");
-    let plan = Plan {
+    let findings = no_divergences(&Plan { singles: 4, sequences: 10_000, ..plan() });
+    let offered = findings.coverage.offered().len();
+    assert!(offered >= FEWEST_INSTRUCTIONS, "only {offered} were carried out:\n{}", findings.coverage);
+}
+
+#[test]
+fn predicted_calls_and_returns_leave_behind_what_native_ones_do() {
+    let only = ["Call_", "Ret"].map(str::to_owned).to_vec();
+    let findings = no_divergences(&Plan { singles: 400, only, predict_returns: true, ..plan() });
+    let offered = findings.coverage.offered().len();
+    assert!(offered >= 4, "only {offered} were carried out:\n{}", findings.coverage);
+}
+
+fn plan() -> Plan {
+    Plan {
         seed: SEED,
-        singles: 4,
-        sequences: 10_000,
+        singles: 0,
+        sequences: 0,
         deadline: Instant::now() + Duration::from_secs(40),
         only: Vec::new(),
         most_divergences: 5,
-    };
-    let findings = fuzz::run(&plan).expect("children can be forked");
+        predict_returns: false,
+    }
+}
+
+fn no_divergences(plan: &Plan) -> Findings {
+    NullBackend::probe().expect("the native side needs the null backend");
+    let findings = fuzz::run(plan).expect("children can be forked");
     let texts: Vec<String> = findings.divergences.iter().map(ToString::to_string).collect();
     assert!(texts.is_empty(), "with seed {SEED}:\n{}", texts.join("\n"));
-    let offered = findings.coverage.offered().len();
-    assert!(offered >= FEWEST_INSTRUCTIONS, "only {offered} were carried out:\n{}", findings.coverage);
+    findings
 }
 
 /// The comparison can tell: an outcome that is a bit off is seen.

@@ -8,7 +8,8 @@
 //! thunk:  mov qword [esp], address        the guest's return address, over the host's
 //!         jmp target                      or: mov r11d, r11d; jmp gs:[r11 * 8]
 //!
-//! ret:    mov r11d, [esp]
+//! ret:    mov r11, [esp]                  all eight bytes, as any of them may not be there
+//!         mov r11d, r11d
 //!         mov r11, gs:[r11 * 8]           the entry that the dispatch table has for it
 //!         lea r11, [r11 - 4]              and what is before it
 //!         mov fs:[return target], r11
@@ -21,7 +22,7 @@
 
 use iced_x86::Instruction;
 
-use super::emit::{Operand, R11, RSP};
+use super::emit::R11;
 use super::{Flow, Translator};
 
 /// Where a call leads.
@@ -55,7 +56,8 @@ impl Translator {
 
     /// `ret`.
     pub(super) fn predicted_return(&mut self) -> Flow {
-        self.emitter.load32(R11, Operand { base: Some(RSP), index: None, displacement: 0 });
+        self.emitter.bytes(&[0x67, 0x4c, 0x8b, 0x1c, 0x24]); // mov r11, [esp]
+        self.emitter.truncate(R11);
         self.emitter.return_to_entry();
         Flow::Ends
     }

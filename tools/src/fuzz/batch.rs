@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::AtomicUsize;
 
-use endo_core::{IsolationBackend, NullBackend, VerifyMode};
+use endo_core::{BackendConfig, IsolationBackend, NullBackend, VerifyMode};
 use endo_sfi::SfiBackend;
 
 use super::case::{Case, Outcome};
@@ -30,6 +30,8 @@ pub struct Runner {
     progress: *mut [AtomicUsize; 2],
     /// Whether the children's standard error is the parent's.
     pub loud: bool,
+    /// Whether translated returns are predicted by the processor.
+    pub predict_returns: bool,
 }
 
 impl Runner {
@@ -37,7 +39,7 @@ impl Runner {
     pub fn new() -> io::Result<Self> {
         let results = shared(size_of::<[[Outcome; MOST_CASES]; 2]>())?.cast();
         let progress = shared(size_of::<[AtomicUsize; 2]>())?.cast();
-        Ok(Runner { results, progress, loud: false })
+        Ok(Runner { results, progress, loud: false, predict_returns: false })
     }
 
     /// Runs at most [`MOST_CASES`] cases.
@@ -87,8 +89,14 @@ impl Runner {
                 // SAFETY: the shared memory lives as long as the child.
                 let progress = unsafe { &*progress };
                 let cases = &cases[first..];
+                let config = BackendConfig {
+                    verify: VerifyMode::On,
+                    cache_bytes: Some(4 << 20),
+                    predict_returns: self.predict_returns,
+                    ..BackendConfig::default()
+                };
                 let record = |index: usize, outcome: &Outcome| self.set(which, first + index, outcome);
-                let ended = worker::run::<B>(cases, memory_seed, VerifyMode::On, progress, record);
+                let ended = worker::run::<B>(cases, memory_seed, config, progress, record);
                 if let Err(why) = &ended {
                     eprintln!("{}: {why}", B::NAME);
                 }

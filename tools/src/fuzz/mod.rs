@@ -45,6 +45,8 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Stop after so many divergences.
     pub most_divergences: usize,
+    /// Whether translated returns are predicted by the processor.
+    pub predict_returns: bool,
 }
 
 /// What came of it.
@@ -61,6 +63,7 @@ pub struct Findings {
 /// Carries out a plan.
 pub fn run(plan: &Plan) -> io::Result<Findings> {
     let mut fuzzer = Fuzzer { runner: Runner::new()?, findings: Findings::default() };
+    fuzzer.runner.predict_returns = plan.predict_returns;
     let mut random = Random::new(plan.seed);
     let codes = codes(&plan.only);
     fuzzer.findings.coverage.expect(&codes);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use endo_core::arch::Flags;
 use endo_core::{
     BackendConfig, CodeSource, DomainId, Exit, GuestAddr, GuestRange, IsolationBackend, Rights, SignalRoute,
-    SignalStack, ThreadState, VerifyMode, copy, fault,
+    SignalStack, ThreadState, copy, fault,
 };
 
 use super::case::{AREAS, Area, Case, Change, Ending, INT3, MAX_CHANGES, Outcome, PAGE, Use};
@@ -23,11 +23,11 @@ const MAIN: DomainId = DomainId::MAIN;
 pub fn run<B: IsolationBackend>(
     cases: &[Case],
     memory_seed: u64,
-    verify: VerifyMode,
+    config: BackendConfig,
     progress: &AtomicUsize,
     mut record: impl FnMut(usize, &Outcome),
 ) -> Result<(), String> {
-    let mut worker = Worker::<B>::new(memory_seed, verify)?;
+    let mut worker = Worker::<B>::new(memory_seed, config)?;
     for (index, case) in cases.iter().enumerate() {
         progress.store(index, Ordering::SeqCst);
         record(index, &worker.run(case));
@@ -45,10 +45,9 @@ struct Worker<B: IsolationBackend> {
 }
 
 impl<B: IsolationBackend> Worker<B> {
-    fn new(memory_seed: u64, verify: VerifyMode) -> Result<Self, String> {
+    fn new(memory_seed: u64, config: BackendConfig) -> Result<Self, String> {
         let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let signal_stack = SignalStack::install().map_err(text("no signal stack"))?;
-        let config = BackendConfig { verify, cache_bytes: Some(4 << 20), ..BackendConfig::default() };
         let backend = B::new(config).map_err(|error| format!("no backend: {error}"))?;
         let backend: &'static B = Box::leak(Box::new(backend));
         install_handlers(backend).map_err(text("no signal handler"))?;
