@@ -23,6 +23,9 @@ use plan::Architecture;
 /// Calls whose function is the monitor's own (`src/signal/same.rs`, `src/fast/status.rs`).
 const OWN: [&str; 2] = ["rt_sigaction", "newfstatat"];
 
+/// Calls whose function copies what the kernel is to look at (`src/fast/vectors.rs`).
+const COPIED: [&str; 3] = ["readv", "writev", "sendmsg"];
+
 fn main() {
     for source in ["build.rs", "build", "src/syscall/table.rs"] {
         println!("cargo::rerun-if-changed={source}");
@@ -80,7 +83,9 @@ fn table_of_entries(architecture: Architecture) -> String {
         calls.retain(|&(other, ..)| other != number);
         calls.push((number, answered.name, "Call"));
     }
-    calls.extend(OWN.iter().filter_map(|&name| Some((plan::number(name, architecture)?, name, "Call"))));
+    for (names, kind) in [(&OWN[..], "Call"), (&COPIED[..], "Copy")] {
+        calls.extend(names.iter().filter_map(|&name| Some((plan::number(name, architecture)?, name, kind))));
+    }
     let numbers = calls.iter().map(|&(number, ..)| number as usize + 1).max().unwrap_or(0);
     let mut text = String::from("unsafe extern \"C\" {\n");
     for (_, name, _) in &calls {

@@ -8,8 +8,8 @@ use core::arch::global_asm;
 use core::mem::{MaybeUninit, offset_of};
 use core::sync::atomic::AtomicBool;
 
-use endo_core::Registers;
 use endo_core::arch::host_thread_pointer;
+use endo_core::{COPY_BYTES, Registers};
 
 use crate::gate::Leave;
 use crate::runtime::Outcome;
@@ -45,6 +45,10 @@ pub struct Context {
     pub resume: u64,
     /// The host stack while the guest runs: 16-byte aligned, callee-saved registers above it.
     pub host_stack: u64,
+    /// The second argument of the call that the gate is about to make: the guest's, or the address of `copied`.
+    pub second_argument: u64,
+    /// What the kernel gets in the place of memory that the guest could change meanwhile.
+    pub copied: [u64; COPY_BYTES / 8],
     /// AH and AL as LAHF and SETO left them, while a fast path runs.
     pub fast_flags: u64,
     /// The guest's registers, complete whenever a gate has been passed.
@@ -66,7 +70,7 @@ pub struct Context {
     /// See `guest_mxcsr`.
     pub host_mxcsr: u32,
     /// xmm0 to xmm15 of the guest, while a light gate runs. Upper halves stay in the registers.
-    pub xmm: [[u64; 2]; 16],
+    pub xmm: Xmm,
     /// Whether the thread is in emitted code, or may go back to it without asking anybody: see [`crate::threads`].
     pub inside: AtomicBool,
     /// Whether the thread is in a system call that the gate makes for it, and will look at `is_stale` before it goes on.
@@ -97,10 +101,13 @@ impl Context {
     }
 }
 
+/// Sixteen registers of sixteen bytes, as MOVAPS wants them.
+#[repr(C, align(16))]
+pub struct Xmm([[u64; 2]; 16]);
+
 /// Bytes reserved in the thread-local block: a few more than [`Context`] needs, so that the assembly has a literal.
 const RESERVED: usize = 1024;
 const _: () = assert!(size_of::<Context>() <= RESERVED);
-const _: () = assert!(offset_of!(Context, xmm) % 16 == 0);
 
 global_asm!(
     ".section .tbss.endo_sfi_context, \"awT\", @nobits",

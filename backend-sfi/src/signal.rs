@@ -58,9 +58,11 @@ pub(crate) fn route(
         }
         Place::AfterSyscall => {
             // EINTR is a result like any other: what is to be restarted the kernel has put back onto the instruction.
-            let stack = context.registers.stack_pointer();
+            // The stack pointer and the second argument are the gate's own.
+            let [stack, second] = [Gpr::Rsp, Gpr::Rsi].map(|register| context.registers.get(register));
             save_registers(context, frame);
             context.registers.set_stack_pointer(stack);
+            context.registers.set(Gpr::Rsi, second);
             context.registers.set(Gpr::Rcx, u64::from(context.exit_info));
             leave(context, frame, Reason::AfterSyscall)
         }

@@ -53,7 +53,14 @@ pub enum FastKind {
     Check = 1,
     /// `function` does the work and returns the result; [`FastEntry::FALL_BACK`] means [`Exit::Syscall`].
     Call = 2,
+    /// As [`FastKind::Check`], but what the second argument points to is an allegation that the kernel would follow: `function` gets
+    /// [`COPY_BYTES`] bytes of the backend's at its sixth argument, copies what the kernel is to see there, and the call is
+    /// made with that address instead. The guest's register is as it was afterwards.
+    Copy = 3,
 }
+
+/// What a [`FastKind::Copy`] may fill, aligned to eight bytes.
+pub const COPY_BYTES: usize = 192;
 
 /// A system call's fast path: code that runs on the guest thread between guest instructions.
 ///
@@ -103,6 +110,11 @@ impl WatchedHull {
             self.first.fetch_min(range.start().0, Ordering::Relaxed);
             self.last.fetch_max(range.end().0 - 1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether any of the bytes from `first` to `last` may be watched.
+    pub fn may_include(&self, first: u64, last: u64) -> bool {
+        first <= self.last.load(Ordering::Relaxed) && last >= self.first.load(Ordering::Relaxed)
     }
 }
 

@@ -23,7 +23,7 @@ pub mod syscall;
 pub use addr::{GuestAddr, GuestRange, HostAddr, HostRange, PAGE_SIZE};
 pub use arch::{Registers, ThreadState, VectorState};
 pub use backend::{
-    BackendConfig, BackendError, CodeOrigin, CodeSource, DomainId, Exit, FastEntry, FastKind,
+    BackendConfig, BackendError, COPY_BYTES, CodeOrigin, CodeSource, DomainId, Exit, FastEntry, FastKind,
     IsolationBackend, Rights, SignalRoute, Statistic, StoreConfig, StoreKey, VerifyMode, WatchedHull,
 };
 pub use fault::{Fault, FaultKind};

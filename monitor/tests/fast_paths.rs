@@ -57,6 +57,11 @@ fn pointers_to_nothing_fail_and_nothing_is_lost() {
 }
 
 #[test]
+fn pieces_and_their_arrays_are_checked_as_the_kernel_does() {
+    case("vectors").same_and_succeeds();
+}
+
+#[test]
 fn clocks_fail_as_the_kernels_calls_do() {
     case("clocks").same_and_succeeds();
 }

@@ -38,6 +38,7 @@ fn answered_by(row: &Row) -> String {
             FastKind::None => "kernel".to_owned(),
             FastKind::Check => "kernel, directly".to_owned(),
             FastKind::Call => "vDSO".to_owned(),
+            FastKind::Copy => "kernel, directly or after a look".to_owned(),
         },
         Class::Check if fast_path != FastKind::None => "kernel, directly or after a look".to_owned(),
         Class::Check => "kernel, after a look".to_owned(),

@@ -8,6 +8,7 @@
 //! | resource | why sensitive | how handled |
 //! | --- | --- | --- |
 //! | pointers | the kernel follows them | all bytes lie in the low 4 GiB, where only guests have memory |
+//! | arrays of pointers | another thread may change one after the look | the kernel gets a copy in the backend's memory |
 //! | memory behind them | another thread may change or unmap it | the kernel copies it itself, and no pointer is in it |
 //! | descriptors | some are the monitor's | all of the monitor's lie above all that pass ([`limit_descriptors`]) |
 //! | translated code | a store makes it stale | what the kernel writes is not near it ([`endo_core::WatchedHull`]) |
@@ -19,11 +20,20 @@
 mod state;
 mod status;
 mod vdso;
+mod vectors;
 
 use endo_core::{FastEntry, FastKind, SyscallNumber, WatchedHull};
 
 // The functions that build.rs has made, and `FAST_PATHS`, which has them by number.
 include!(concat!(env!("OUT_DIR"), "/fast_paths.rs"));
+
+/// The end of the only window that fast paths are for (`build/plan.rs`).
+const WINDOW_END: u64 = 1 << 32;
+
+/// Whether memory of a constant length lies where only guests have some.
+const fn is_inside(start: u64, length: u64) -> bool {
+    start < WINDOW_END - length
+}
 
 /// The fast paths for a guest whose calls are all seen that `observes` wants to see. Called once a process: what it makes
 /// stays.

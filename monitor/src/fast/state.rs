@@ -36,6 +36,11 @@ pub(super) fn is_guests(descriptor: u32) -> bool {
     i64::from(descriptor) <= STATE.last_descriptor.load(Ordering::Relaxed)
 }
 
+/// Whether the kernel may not store into any of these bytes unannounced.
+pub(super) fn may_be_watched(first: u64, last: u64) -> bool {
+    STATE.watched.may_include(first, last)
+}
+
 pub(super) fn watched() -> &'static WatchedHull {
     &STATE.watched
 }

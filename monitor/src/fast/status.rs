@@ -5,11 +5,9 @@
 
 use endo_core::{FastEntry, HostAddr, copy};
 
+use super::is_inside;
 use super::state;
 use crate::syscall::raw;
-
-/// The end of the only window that fast paths are for (`build/plan.rs`).
-const WINDOW_END: u64 = 1 << 32;
 
 /// The fast path.
 ///
@@ -34,13 +32,9 @@ unsafe extern "C" fn newfstatat(file: u64, path: u64, status: u64, flags: u64, _
     if result == -i64::from(libc::EFAULT) { FastEntry::FALL_BACK } else { result as u64 }
 }
 
-/// Whether memory lies where only guests have some.
-const fn is_inside(start: u64, length: u64) -> bool {
-    start < WINDOW_END - length
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::WINDOW_END;
     use super::*;
 
     fn call(file: u64, path: u64, status: u64, flags: i32) -> u64 {

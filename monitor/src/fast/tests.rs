@@ -229,7 +229,7 @@ fn calls_that_are_the_monitors_have_no_fast_path() {
         Call::clone,
         Call::execve,
         Call::ioctl,
-        Call::readv,
+        Call::preadv,
         Call::prctl,
     ];
     for number in calls.map(|call| call.row().number().expect("it exists here")) {

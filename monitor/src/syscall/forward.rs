@@ -268,6 +268,10 @@ pub fn host_vectors<B: IsolationBackend>(
 ) -> Result<Vec<libc::iovec>, Errno> {
     let mut room = MAX_RW_COUNT;
     let to_host = |slice: crate::memory::user::UserSlice| {
+        // Also of no bytes.
+        if slice.start.0 > ADDRESS_END {
+            return Err(Errno::EFAULT);
+        }
         let mut length = slice.length.min(room);
         clip(user, slice.start.0, &mut length);
         room -= length;

@@ -80,7 +80,7 @@ fn send<B: IsolationBackend, M: SyscallMonitor>(
 /// Control data in a copy, aligned for its headers.
 fn read_control<B: IsolationBackend>(user: &UserMemory<'_, B>, header: &Header) -> Result<Vec<u8>, Errno> {
     let length = usize::try_from(header.control_length).unwrap_or(usize::MAX);
-    if header.control == 0 || length == 0 {
+    if length == 0 {
         return Ok(Vec::new());
     }
     if length > CONTROL_MAX {

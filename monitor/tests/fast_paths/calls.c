@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 }
 
 static int pipes[2];
+static char byte;
 
 static void fill(int bytes) {
     static char zeros[4096];
@@ -33,6 +35,55 @@ static void fill(int bytes) {
         zeros[i] = 'a' + i % 26;
     if (write(pipes[1], zeros, bytes) != bytes)
         exit(9);
+}
+
+// Pieces of which some cannot be, in arrays that cannot be: results, and what was carried over.
+static void vectors(void) {
+    char *page = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(page + 4096, 4096);
+    strcpy(page, "some text");
+    struct iovec tries[][3] = {
+        {{page, 4}, {page + 5, 4}, {page, 0}},
+        {{page, 4}, {(void *)(1L << 62), 4}, {page, 1}},
+        {{page, 4}, {page + 4094, 4}, {page, 1}},
+        {{page, 4}, {0, 0}, {page, 1}},
+        {{page, 4}, {(void *)-4096, 0}, {page, 1}},
+        {{page, 4}, {page, -1}, {page, 1}},
+    };
+    int sockets[2];
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, sockets))
+        exit(9);
+    for (int i = 0; i < sizeof tries / sizeof *tries; i++) {
+        struct iovec(*array)[3] = &tries[i];
+        struct msghdr header = {.msg_namelen = 9, .msg_iov = *array, .msg_iovlen = 3, .msg_flags = -1};
+        char bytes[64] = "";
+        printf("%d: %ld", i, call(SYS_writev, pipes[1], (long)array, 3, 0, 0, 0));
+        fcntl(pipes[0], F_SETFL, O_NONBLOCK);
+        printf(" %zd %s", read(pipes[0], bytes, sizeof bytes), bytes);
+        printf(" %ld", call(SYS_sendmsg, sockets[1], (long)&header, 0, 0, 0, 0));
+        memset(bytes, 0, sizeof bytes);
+        printf(" %zd %s", read(sockets[0], bytes, sizeof bytes), bytes);
+        fill(6);
+        printf(" %ld %.9s\n", call(SYS_readv, pipes[0], (long)array, 3, 0, 0, 0), page);
+        while (read(pipes[0], bytes, sizeof bytes) > 0)
+            ;
+        strcpy(page, "some text");
+    }
+    // Control data that is not there.
+    struct msghdr controlled = {.msg_iov = tries[0], .msg_iovlen = 1, .msg_controllen = 16};
+    printf("control: %ld\n", call(SYS_sendmsg, sockets[1], (long)&controlled, 0, 0, 0, 0));
+    // The array ends where memory does, or there is none, or it is too long.
+    struct iovec *last = (void *)(page + 4096 - sizeof *last);
+    *last = (struct iovec){page, 4};
+    long arrays[][2] = {{(long)last, 1}, {(long)last, 2}, {0, 1}, {0, 0}, {1L << 46, 1}, {-16, 1}, {(long)last, -1}, {(long)last, 1025}};
+    for (int i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        struct msghdr header = {.msg_iov = (void *)arrays[i][0], .msg_iovlen = arrays[i][1]};
+        printf("array %d: %ld", i, call(SYS_writev, pipes[1], arrays[i][0], arrays[i][1], 0, 0, 0));
+        printf(" %ld\n", call(SYS_sendmsg, sockets[1], (long)&header, 0, 0, 0, 0));
+    }
+    long headers[] = {0, (long)page + 4090, 1L << 46, -8};
+    for (int i = 0; i < sizeof headers / sizeof *headers; i++)
+        printf("header %d: %ld\n", i, call(SYS_sendmsg, sockets[1], headers[i], 0, 0, 0, 0));
 }
 
 // How many bytes can be read.
@@ -45,7 +96,9 @@ static int left(void) {
 
 static void foreign(void) {
     static long addresses[4096];
-    int count = 0, reached = 0;
+    int count = 0, reached = 0, sockets[2];
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, sockets))
+        exit(9);
     setvbuf(stdout, 0, _IONBF, 0);
     char *volatile heap = malloc(1 << 14); // there before anybody looks for it
     puts("ready");
@@ -63,6 +116,17 @@ static void foreign(void) {
         reached += call(SYS_futex, at, 1, 0, 0, 0, 0) == 0 ? 4 : 0;
         // Past 4 GiB by wrapping: the sum of pointer and length is small.
         written = call(SYS_write, pipes[1], at, -at + 64, 0, 0, 0);
+        reached += written > 0 ? written : 0;
+        left();
+        struct iovec there[] = {{&byte, 1}, {(void *)at, 64}};
+        struct msghdr from = {.msg_iov = there, .msg_iovlen = 2}, from_there = {.msg_iov = (void *)at, .msg_iovlen = 1};
+        written = call(SYS_writev, pipes[1], (long)there, 2, 0, 0, 0);
+        reached += written > 1 ? written : 0;
+        written = call(SYS_sendmsg, sockets[1], (long)&from, 0, 0, 0, 0);
+        reached += written > 1 ? written : 0;
+        written = call(SYS_sendmsg, sockets[1], (long)&from_there, 0, 0, 0, 0);
+        reached += written > 0 ? written : 0;
+        written = call(SYS_readv, pipes[0], (long)&there[1], 1, 0, 0, 0);
         reached += written > 0 ? written : 0;
         left();
     }
@@ -153,12 +217,15 @@ static void read_code(int before) {
 static void code(void) { read_code(0); }
 static void code_at_the_end(void) { read_code(1000); }
 
-static char byte;
 static struct timespec now;
+static char pair[2];
+static struct iovec pieces[] = {{&pair[0], 1}, {&pair[1], 1}};
+static struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
 static struct { long number, a, b, c; } fast[] = {
     {SYS_getppid}, {SYS_read, 3, (long)&byte, 1}, {SYS_write, 4, (long)&byte, 1},
     {SYS_clock_gettime, 1, (long)&now}, {SYS_gettimeofday, (long)&now}, {SYS_time, (long)&now},
     {SYS_getcpu, (long)&now, (long)&now + 4}, {SYS_clock_gettime, 1, 0}, {SYS_getcpu, 8}, {SYS_close, 1 << 30},
+    {SYS_readv, 3, (long)pieces, 2}, {SYS_writev, 4, (long)pieces, 2}, {SYS_sendmsg, 4, (long)&message, 0},
 };
 enum { FAST = sizeof fast / sizeof *fast };
 
@@ -204,7 +271,7 @@ static int checked_calls(int rounds) {
             long preserved[] = {0x4444, 0x5555, 0x6666, 0x7777};
             wrong += memcmp(out, in, sizeof in) != 0 || memcmp(out + 6, preserved, sizeof preserved) != 0;
             wrong += out[11] != 0; // rcx is the address after the call
-            long expected[] = {getppid(), 1, 1, 0, 0, out[10], 0, -EFAULT, -EFAULT, -EBADF};
+            long expected[] = {getppid(), 1, 1, 0, 0, out[10], 0, -EFAULT, -EFAULT, -EBADF, 2, 2, -ENOTSOCK};
             wrong += out[10] != expected[i];
             calls_made++;
         }
@@ -301,7 +368,7 @@ int main(int argc, char **argv) {
         {"statuses", statuses},
         {"foreign", foreign}, {"bad_pointers", bad_pointers}, {"clocks", clocks}, {"code", code},
         {"code_at_the_end", code_at_the_end}, {"flags", flags}, {"registers", registers},
-        {"interrupted", interrupted}, {"xmm", xmm}, {"ymm", ymm}, {"zmm", zmm},
+        {"interrupted", interrupted}, {"vectors", vectors}, {"xmm", xmm}, {"ymm", ymm}, {"zmm", zmm},
     };
     if (pipe(pipes))
         return 9;
